@@ -1,0 +1,49 @@
+"""What every denoiser is: thinned counts, survival and condition in, a posterior over missing molecules out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from sccountsdiff.conditioning import Condition, Key
+from sccountsdiff.process import Posterior, Registry
+
+DENOISERS: Registry[Denoiser] = Registry("denoiser")
+
+
+class Denoiser(nn.Module, ABC):
+    """Network from ``(x_t, alpha, condition)`` to a posterior over the missing molecules.
+
+    Parameters
+    ----------
+    keys
+        Condition keys that the network reads.
+    condition_dropout
+        Chance that a key is hidden in training; 0 means that the network has no learned null and cannot be guided.
+    """
+
+    def __init__(self, keys: tuple[Key, ...], condition_dropout: float) -> None:
+        super().__init__()
+        if not 0 <= condition_dropout < 1:
+            raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}.")
+        self.keys = tuple(keys)
+        self.condition_dropout = condition_dropout
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
+        """Posterior over the missing molecules.
+
+        Parameters
+        ----------
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``; 0 marks an entry that was not seen.
+        condition
+            Condition of each cell.
+        """
+
+    @abstractmethod
+    def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Features of the cells ``(n_cells, width)``: the last hidden layer, from which all rates are linear logits."""

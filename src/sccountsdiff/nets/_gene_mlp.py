@@ -1,0 +1,130 @@
+"""GeneMLP: the default denoiser, a residual network on whole cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
+from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
+from sccountsdiff.nets._heads import HEADS, log_gene_share
+from sccountsdiff.process import Posterior
+
+
+@final
+class _ModulatedBlock(nn.Module):
+    """Residual block whose normalisation is shifted, scaled and gated by the cell's context."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 3 * width)
+        self.body = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, h: Tensor, context: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(context).chunk(3, -1)
+        return h + (1 + gate) * self.body(self.norm(h) * (1 + scale) + shift)
+
+
+def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_mean: Tensor) -> Tensor:
+    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 6)``, of order one."""
+    mean_alpha = alpha.mean(-1)
+    seen = torch.log1p(x_t.sum(-1)) - torch.log1p(library_mean)
+    unknown = torch.ones_like(seen) if library is None else library.isnan().to(seen.dtype)
+    size = torch.zeros_like(seen)
+    if library is not None:
+        size = (torch.log1p(library) - torch.log1p(library_mean)).nan_to_num(0.0)
+    log_alpha = torch.log10(mean_alpha + 1e-4) / 2
+    hidden = (alpha == 0).to(seen.dtype).mean(-1)
+    return torch.stack([mean_alpha, log_alpha, hidden, seen, size, unknown], -1)
+
+
+@DENOISERS.register("mlp")
+@final
+class GeneMLP(Denoiser):
+    """Residual multilayer perceptron over all genes of a cell.
+
+    Log counts and per-entry survival are projected to a narrow hidden layer, which residual blocks transform under
+    adaptive layer normalisation by the cell's context (survival, molecules seen, library size, condition tokens). Cost
+    is linear in the number of genes.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    keys
+        Condition keys.
+    head
+        ``"conjugate"`` (default), ``"poisson"`` or ``"softplus"``.
+    n_hidden
+        Width of the hidden layer.
+    n_layers
+        Number of residual blocks.
+    dropout
+        Dropout on the inputs' projection and in the blocks.
+    condition_dropout
+        Chance that a condition key is hidden in training.
+    gene_mean
+        Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
+    library_mean
+        Mean library size of the training cells, in UMI counts.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        keys: Sequence[Key] = (),
+        head: str = "conjugate",
+        n_hidden: int = 256,
+        n_layers: int = 2,
+        dropout: float = 0.1,
+        condition_dropout: float = 0.2,
+        gene_mean: Tensor | None = None,
+        library_mean: float = 1000.0,
+    ) -> None:
+        super().__init__(tuple(keys), condition_dropout)
+        self.register_buffer("library_mean", torch.tensor(float(library_mean)))
+        self.count_projection = nn.Linear(n_genes, n_hidden)
+        self.survival_projection = nn.Linear(n_genes, n_hidden, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.statistics_projection = nn.Sequential(nn.Linear(6, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
+        self.conditions = ConditionEncoder(self.keys, n_hidden)
+        self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(n_hidden)
+        self.to_logits = nn.Linear(n_hidden, n_genes)
+        self.head = HEADS[head](n_genes, library_mean)
+        self._initialise(n_genes, gene_mean)
+
+    def _initialise(self, n_genes: int, gene_mean: Tensor | None) -> None:
+        nn.init.normal_(self.survival_projection.weight, std=1 / n_genes)
+        nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(self.to_logits.in_features))
+        with torch.no_grad():
+            self.to_logits.bias.copy_(log_gene_share(n_genes, gene_mean))
+
+    def _project_survival(self, alpha: Tensor) -> Tensor:
+        if alpha.shape[-1] == 1:  # one survival per cell: no need to multiply a constant row by the weights
+            return alpha * self.survival_projection.weight.sum(-1)
+        return self.survival_projection(alpha)
+
+    def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer, of which the logits are linear."""
+        library = condition.get(LIBRARY_SIZE)
+        context = self.statistics_projection(cell_statistics(x_t, alpha, library, self.library_mean))
+        context = nn.functional.silu(context + self.conditions(condition, len(x_t)).sum(1))
+        h = self.dropout(self.count_projection(torch.log1p(x_t)) + self._project_survival(alpha))
+        for block in self.blocks:
+            h = block(h, context)
+        return self.norm(h)
+
+    def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
+        """Posterior over the missing molecules."""
+        logits = self.to_logits(self.embed(x_t, alpha, condition))
+        return self.head(logits, x_t, alpha, condition.get(LIBRARY_SIZE))

@@ -1,0 +1,90 @@
+"""Attrition: how many of the living die in a reverse step, so that early mistakes can be undone.
+
+A rule maps the survivals before and after a step to the death probability ``sigma``, never above the largest
+admissible one. The units are molecules under thinning and entries under masking.
+
+References
+----------
+CountsDiff (arXiv 2604.03779), Prop. 3.2; the capped and rescaled rules are those of ReMDM (Wang et al. 2025).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor
+
+from sccountsdiff.process import Registry, max_death
+
+ATTRITIONS: Registry[Attrition] = Registry("attrition rule")
+
+
+class Attrition(ABC):
+    """Death probability of a reverse step."""
+
+    @abstractmethod
+    def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+        """Death probability, same shape as the survivals, between 0 and :func:`~sccountsdiff.process.max_death`."""
+
+
+@ATTRITIONS.register("none")
+@final
+class NoAttrition(Attrition):
+    """Nobody dies: a pure-birth bridge."""
+
+    def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+        """Zero."""
+        return torch.zeros_like(alpha_t + alpha_s)
+
+
+@ATTRITIONS.register("constant")
+@final
+class ConstantAttrition(Attrition):
+    """The same death probability at every step, as far as it is admissible.
+
+    Without the clamp the last steps would need birth probabilities above 1.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = _checked(sigma, "sigma")
+
+    def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+        """``min(sigma, maximum)``."""
+        return max_death(alpha_t, alpha_s).clamp_max(self.sigma)
+
+
+@ATTRITIONS.register("capped")
+@final
+class CappedAttrition(Attrition):
+    """The admissible maximum, capped: ``min(eta, maximum)`` (ReMDM's "cap").
+
+    Once a constant is clamped to what is admissible the two rules agree; both names exist because papers use both.
+    """
+
+    def __init__(self, eta: float) -> None:
+        self.eta = _checked(eta, "eta")
+
+    def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+        """``min(eta, maximum)``."""
+        return max_death(alpha_t, alpha_s).clamp_max(self.eta)
+
+
+@ATTRITIONS.register("rescaled")
+@final
+class RescaledAttrition(Attrition):
+    """A fraction ``eta`` of the admissible maximum (the paper's rule, eta .005 to .02); 1 is the maximum itself."""
+
+    def __init__(self, eta: float) -> None:
+        self.eta = _checked(eta, "eta")
+
+    def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
+        """``eta * maximum``."""
+        return self.eta * max_death(alpha_t, alpha_s)
+
+
+def _checked(value: float, what: str) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"Attrition {what} must lie between 0 (none) and 1 (the admissible maximum), got {value}.")
+    return float(value)

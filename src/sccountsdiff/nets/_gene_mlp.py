@@ -78,6 +78,8 @@ class GeneMLP(Denoiser):
         Mean library size of the training cells, in UMI counts.
     """
 
+    library_mean: Tensor
+
     def __init__(
         self,
         n_genes: int,

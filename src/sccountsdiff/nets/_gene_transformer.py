@@ -28,13 +28,18 @@ class _AttentionBlock(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
         self.feed_forward = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(4 * width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, 4 * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * width, width),
         )
 
     def forward(self, h: Tensor) -> Tensor:
         n_cells, n_tokens, width = h.shape
-        qkv = self.to_qkv(self.norm_attention(h)).view(n_cells, n_tokens, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(*qkv, dropout_p=self.dropout if self.training else 0.0)
+        qkv = self.to_qkv(self.norm_attention(h)).view(n_cells, n_tokens, 3, self.n_heads, -1)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
+        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
         h = h + self.to_out(attended.transpose(1, 2).reshape(n_cells, n_tokens, width))
         return h + self.feed_forward(h)
 
@@ -76,6 +81,8 @@ class GeneTransformer(Denoiser):
     ----------
     CountsDiff (arXiv 2604.03779), appendix D.
     """
+
+    library_mean: Tensor
 
     def __init__(
         self,

@@ -58,6 +58,8 @@ class SizedSoftmax(nn.Module):
     a Gamma(a, a / library_mean) size: :math:`(a + \sum_g x_g) / (a / \bar L + \sum_g \alpha_g \pi_g)`.
     """
 
+    library_mean: Tensor
+
     def __init__(self, library_mean: float) -> None:
         super().__init__()
         self.register_buffer("library_mean", torch.tensor(float(library_mean)))

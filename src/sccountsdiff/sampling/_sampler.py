@@ -19,7 +19,7 @@ class Step(NamedTuple):
     """What a callback sees of a step, before it is taken."""
 
     #: Number of the step, from 0.
-    index: int
+    number: int
     #: Survival before the step.
     alpha: Tensor
     #: State before the step, ``(n_cells, n_genes)``.
@@ -109,12 +109,12 @@ class Sampler:
         """
         x_t = start if known is None else known.impose(start)
         per_cell = (len(start), *[1] * (start.dim() - 1))
-        for index, (alpha_t, alpha_s) in enumerate(pairwise(level.expand(per_cell) for level in grid.to(start))):
+        for number, (alpha_t, alpha_s) in enumerate(pairwise(level.expand(per_cell) for level in grid.to(start))):
             if known is not None:
                 alpha_t, alpha_s = known.survival(alpha_t), known.survival(alpha_s)
             posterior = self.denoiser(x_t, alpha_t, condition)
             if callback is not None:
-                callback(Step(index, alpha_t, x_t, posterior))
+                callback(Step(number, alpha_t, x_t, posterior))
             death = self.attrition.death(alpha_t, alpha_s)
             x_t = self.process.revive(x_t, posterior, alpha_s, death, self.births, generator)
         return x_t

@@ -1,0 +1,145 @@
+"""Plots show what they are given, on the axes they are given, and say what is missing."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from sccountsdiff import pl
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def cells():
+    rng = np.random.default_rng(0)
+    rate = rng.gamma(1.0, 1.0, size=(2, 12))[np.repeat([0, 1], 20)]
+    adata = AnnData(sparse.csr_matrix(rng.poisson(rate).astype(np.float32)))
+    adata.var_names = [f"gene{position}" for position in range(12)]
+    adata.obs["cell_type"] = pd.Categorical(np.repeat(["A", "B"], 20))
+    adata.layers["counts"] = adata.X
+    adata.layers["imputed"] = rate
+    return adata
+
+
+def history(**curves):
+    return {name: pd.DataFrame({name: curve}) for name, curve in curves.items()}
+
+
+@pytest.mark.parametrize("names", [("elbo_train", "elbo_validation"), ("train_elbo", "validation_elbo")])
+def test_training_curve_names_the_best_epoch(names):
+    curves = dict(zip(names, ([9.0, 5, 4, 3], [9.0, 6, 5, 7]), strict=True))
+    ax = pl.training_curve(history(**curves))
+    assert ax.get_title(loc="left") == "Best validation elbo 5.0 at epoch 2"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train cells", "validation cells"]
+
+
+def test_training_curve_without_validation_cells():
+    assert "training" in pl.training_curve(history(elbo_train=[3.0, 2.0])).get_title(loc="left")
+
+
+def test_training_curve_lists_what_history_has():
+    with pytest.raises(KeyError, match="elbo_validation.*'kl_weight'"):
+        pl.training_curve(history(kl_weight=[1.0]))
+
+
+def test_library_size_counts_every_cell_and_states_the_mean():
+    real = np.array([[1, 2], [3, 4], [500, 500]])
+    ax = pl.library_size({"real": real, "generated": sparse.csr_matrix(real)})
+    assert "mean 337" in ax.get_legend().get_texts()[0].get_text()
+    assert len(ax.get_legend().get_texts()) == 2
+
+
+def test_mean_variance_leaves_out_unexpressed_genes_and_draws_the_poisson_line():
+    counts = np.random.default_rng(0).poisson([0.0, 1.0, 5.0], size=(30, 3))
+    ax = pl.mean_variance({"real": counts})
+    points, poisson = ax.get_lines()
+    assert len(points.get_xdata()) == 2
+    np.testing.assert_array_equal(poisson.get_xdata(), poisson.get_ydata())
+
+
+def test_pit_histogram_of_uniform_values_stays_in_its_band():
+    ax = pl.pit_histogram(np.linspace(0, 1, 1001))
+    assert all(0.9 < bar.get_height() < 1.1 for bar in ax.patches if bar.get_width() < 0.1)
+
+
+def test_coverage_of_calibrated_and_of_too_narrow_intervals():
+    uniform = np.linspace(0, 1, 1001)
+    assert "50% intervals hold 50" in pl.coverage(uniform).get_title(loc="left")
+    extreme = np.where(uniform < 0.5, 0.01, 0.99)
+    assert "90% intervals hold 0.0%" in pl.coverage(extreme).get_title(loc="left")
+
+
+@pytest.mark.parametrize("plot", [pl.pit_histogram, pl.coverage])
+@pytest.mark.parametrize("values", [[0.5, 1.5], [np.nan], []], ids=["outside", "nan", "empty"])
+def test_values_that_are_no_pit_are_refused(plot, values):
+    with pytest.raises(ValueError, match=r"PIT values must lie in \[0, 1\]"):
+        plot(values)
+
+
+def test_markers_have_one_panel_per_layer_and_equal_rows_per_group(cells):
+    first, second = pl.markers(cells, ["gene3", "gene1"], groupby="cell_type", n_rows=5)
+    assert first.images[0].get_array().shape == (10, 2)
+    assert first.images[0].get_clim() == second.images[0].get_clim()
+    assert [tick.get_text() for tick in first.get_xticklabels()] == ["gene3", "gene1"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"genes": ["gene99"], "groupby": "cell_type"},
+        {"genes": ["gene1"], "groupby": "nothing"},
+        {"genes": ["gene1"], "groupby": "cell_type", "layers": ["missing"]},
+    ],
+    ids=["gene", "column", "layer"],
+)
+def test_markers_name_what_is_not_there(cells, arguments):
+    with pytest.raises(KeyError, match="gene99|nothing|missing"):
+        pl.markers(cells, **arguments)
+
+
+def test_embedding_puts_layers_and_generated_cells_on_one_map(cells):
+    generated = cells[:15].copy()
+    panels = pl.embedding(cells, generated, color="cell_type", n_pcs=3)
+    assert [ax.get_title(loc="left").split(":")[0] for ax in panels] == ["counts", "imputed", "generated"]
+    behind = [ax.collections[0].get_offsets() for ax in panels]
+    for other in behind[1:]:
+        np.testing.assert_array_equal(behind[0], other)
+    assert len(panels[2].collections[1].get_offsets()) == 15
+
+
+def test_embedding_refuses_other_genes_layers_columns_and_axes(cells):
+    with pytest.raises(KeyError, match="nowhere"):
+        pl.embedding(cells, color="cell_type", layers=["nowhere"])
+    with pytest.raises(KeyError, match="nobody"):
+        pl.embedding(cells, color="nobody")
+    with pytest.raises(ValueError, match="other genes"):
+        pl.embedding(cells, cells[:, ::-1], color="cell_type")
+    with pytest.raises(ValueError, match="1 axes given for 2 panels"):
+        pl.embedding(cells, color="cell_type", axes=[plt.subplots()[1]])
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: pl.training_curve(history(elbo_train=[2.0, 1.0]), ax=ax),
+        lambda ax: pl.library_size({"real": np.ones((3, 2))}, ax=ax),
+        lambda ax: pl.mean_variance({"real": np.eye(3)}, ax=ax),
+        lambda ax: pl.pit_histogram([0.5], ax=ax),
+        lambda ax: pl.coverage([0.5], ax=ax),
+    ],
+    ids=["training_curve", "library_size", "mean_variance", "pit_histogram", "coverage"],
+)
+def test_plots_use_the_axes_they_are_given(draw):
+    ax = plt.subplots()[1]
+    assert draw(ax) is ax

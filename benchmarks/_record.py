@@ -1,0 +1,132 @@
+"""Results that survive interruption: one CSV per question, one line per (method, data, seed, score).
+
+A finished (method, data, seed) is skipped when the script runs again, so long work can be stopped at any time.
+``--table`` prints the Markdown tables used in the documentation from the CSV alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import platform
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+FIELDS = ("method", "data", "seed", "score", "value", "seconds", "machine", "date", "versions")
+PACKAGES = ("sccountsdiff", "torch", "scvi-tools", "scanpy", "anndata", "numpy")
+RESULTS = Path(__file__).parent / "results"
+
+Job = Callable[[str, str, int], Mapping[str, float]]
+
+
+def machine() -> str:
+    """Return processor architecture, model and number of usable cores and threads of this machine."""
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        model = names[0] if names else model
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    return f"{model}; {os.cpu_count()} cores; {threads} thread(s)"
+
+
+def versions() -> str:
+    """Return the versions of the packages that matter, as ``name=version`` separated by blanks."""
+
+    def one(name: str) -> str:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return "none"
+
+    return " ".join([f"python={platform.python_version()}", *(f"{name}={one(name)}" for name in PACKAGES)])
+
+
+@dataclass(frozen=True)
+class Record:
+    """The results of one question.
+
+    Parameters
+    ----------
+    path
+        CSV file with the columns of :data:`FIELDS`; created with the first row.
+    """
+
+    path: Path
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return all lines written so far."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="") as file:
+            return list(csv.DictReader(file))
+
+    def done(self) -> set[tuple[str, str, int]]:
+        """Return the finished (method, data, seed)."""
+        return {(row["method"], row["data"], int(row["seed"])) for row in self.rows()}
+
+    def append(self, method: str, data: str, seed: int, scores: Mapping[str, float], seconds: float) -> None:
+        """Write the scores of one finished job, all or none."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        new = not self.path.exists()
+        tail = (f"{seconds:.1f}", machine(), datetime.now(UTC).strftime("%Y-%m-%d"), versions())
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if new:
+                writer.writerow(FIELDS)
+            writer.writerows([(method, data, seed, name, f"{value:.6g}", *tail) for name, value in scores.items()])
+
+    def table(self, score: str, digits: int = 4) -> str:
+        """Return a Markdown table of one score: methods by data sets, mean +- SD over seeds (n seeds)."""
+        cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for row in self.rows():
+            if row["score"] == score:
+                cells[row["method"], row["data"]].append(float(row["value"]))
+        methods = list(dict.fromkeys(method for method, _ in cells))
+        datasets = list(dict.fromkeys(data for _, data in cells))
+
+        def show(values: Sequence[float]) -> str:
+            if not values:
+                return "-"
+            spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+            return f"{np.mean(values):.{digits}f}{spread}"
+
+        lines = [["method", *datasets], ["---"] * (len(datasets) + 1)]
+        lines += [[method, *(show(cells[method, data]) for data in datasets)] for method in methods]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def arguments(doc: str, methods: Iterable[str], datasets: Iterable[str]) -> argparse.ArgumentParser:
+    """Return the options common to all scripts."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--methods", nargs="+", default=list(methods), choices=list(methods))
+    parser.add_argument("--data", nargs="+", default=list(datasets), choices=list(datasets))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the CSV files")
+    parser.add_argument("--table", action="store_true", help="print the tables and run nothing")
+    parser.add_argument("--max-epochs", type=int, default=None, help="cap every training run: a smoke test")
+    return parser
+
+
+def run(record: Record, options: argparse.Namespace, job: Job) -> None:
+    """Do every job that is not in the record yet, data set by data set."""
+    for data in options.data:
+        for seed in options.seeds:
+            for method in options.methods:
+                if (method, data, seed) in record.done():
+                    continue
+                start = time.perf_counter()
+                scores = job(method, data, seed)
+                record.append(method, data, seed, scores, time.perf_counter() - start)
+                shown = "  ".join(f"{name} {value:.5g}" for name, value in scores.items())
+                print(f"{data} seed {seed} {method}: {shown}  ({time.perf_counter() - start:.0f} s)", flush=True)

@@ -1,0 +1,66 @@
+"""Scores of imputation, calibration and generation.
+
+Plain functions on counts of shape ``(n_cells, n_genes)``; each says in its docstring in which space it works, after
+which transform, and over what it averages. :func:`list_metrics` is the table of all of them with the better direction.
+"""
+
+from ._registry import METRICS, Metric, list_metrics, metric
+from .calibration import (
+    coverage_error,
+    interval_coverage,
+    negative_binomial_cdf,
+    pit_ks,
+    randomized_pit,
+    sample_cdf,
+)
+from .counts import (
+    bias,
+    expected_log1p_cp10k,
+    log1p_cp10k,
+    mae,
+    mse_counts,
+    mse_log1p_cp10k,
+    poisson_deviance,
+    rmse,
+    total_ratio,
+)
+from .populations import (
+    LogPCA,
+    gene_correlation_agreement,
+    library_size_mean_ratio,
+    library_size_sd_ratio,
+    median_squared_distance,
+    mmd2,
+    variance_error,
+    zero_fraction_difference,
+)
+
+__all__ = [
+    "METRICS",
+    "LogPCA",
+    "Metric",
+    "bias",
+    "coverage_error",
+    "expected_log1p_cp10k",
+    "gene_correlation_agreement",
+    "interval_coverage",
+    "library_size_mean_ratio",
+    "library_size_sd_ratio",
+    "list_metrics",
+    "log1p_cp10k",
+    "mae",
+    "median_squared_distance",
+    "metric",
+    "mmd2",
+    "mse_counts",
+    "mse_log1p_cp10k",
+    "negative_binomial_cdf",
+    "pit_ks",
+    "poisson_deviance",
+    "randomized_pit",
+    "rmse",
+    "sample_cdf",
+    "total_ratio",
+    "variance_error",
+    "zero_fraction_difference",
+]

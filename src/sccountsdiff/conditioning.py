@@ -22,6 +22,21 @@ from torch import Tensor, nn
 
 from sccountsdiff.process import Posterior
 
+__all__ = [
+    "LIBRARY_SIZE",
+    "CategoricalKey",
+    "ClassifierFreeGuidance",
+    "CompositionalGuidance",
+    "Condition",
+    "ConditionEncoder",
+    "ConditionalDenoiser",
+    "ContinuousKey",
+    "EmbeddingKey",
+    "Guidance",
+    "Key",
+    "drop_condition",
+]
+
 #: Name of a key -> one value per cell: ``(n_cells,)`` codes or floats, ``(n_cells, dim)`` vectors.
 Condition: TypeAlias = Mapping[str, Tensor]
 

@@ -31,6 +31,22 @@ from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, drop_condition
 from sccountsdiff.nets import Denoiser
 from sccountsdiff.process import MIN_RATE, Process, Registry, Schedule
 
+__all__ = [
+    "PATTERNS",
+    "WEIGHTINGS",
+    "BoundWeighting",
+    "EntrywiseSurvival",
+    "MixtureSurvival",
+    "Objective",
+    "PaperWeighting",
+    "ScheduledSurvival",
+    "Survival",
+    "SurvivalPattern",
+    "UniformSurvival",
+    "Weighting",
+    "bound",
+]
+
 PATTERNS: Registry[SurvivalPattern] = Registry("survival pattern")
 WEIGHTINGS: Registry[Weighting] = Registry("loss weighting")
 

@@ -108,6 +108,17 @@ def test_markers_name_what_is_not_there(cells, arguments):
         pl.markers(cells, **arguments)
 
 
+def test_embedding_draws_every_cell_of_every_panel(cells, monkeypatch):
+    monkeypatch.setattr(
+        "sccountsdiff.pl._embedding._project",
+        lambda layers, generated, n_pcs, seed: [np.zeros((part.shape[0], 2)) for part in (*layers, *generated)],
+    )
+    panels = pl.embedding(cells, cells[:15], color="cell_type")
+    assert [len(ax.collections[1].get_offsets()) for ax in panels] == [40, 40, 15]
+    assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["A", "B"]
+
+
+@pytest.mark.slow  # UMAP compiles for many seconds
 def test_embedding_puts_layers_and_generated_cells_on_one_map(cells):
     generated = cells[:15].copy()
     panels = pl.embedding(cells, generated, color="cell_type", n_pcs=3)

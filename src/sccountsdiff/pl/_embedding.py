@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+N_NEAREST = 5
+
+
 def embedding(
     adata: AnnData,
     generated: AnnData | None = None,
@@ -29,9 +32,9 @@ def embedding(
 ) -> list[Axes]:
     """Panels of the same UMAP: one per layer of the real cells, and one of generated cells.
 
-    Principal components and UMAP are fitted on the real cells in the first layer only. All other panels are
-    *projected* onto that map, so that it cannot bend itself to make them agree. Further layers are centred on their
-    own mean first.
+    Principal components and UMAP are fitted on the real cells in the first layer only, so that the map cannot bend
+    itself to make the others agree with it. All other cells are *projected*: put at the median position of the five
+    nearest of the fitted cells among the principal components, further layers being centred on their own mean first.
 
     Parameters
     ----------
@@ -107,8 +110,10 @@ def _panel(ax: Axes, where: npt.NDArray, labels: npt.NDArray, levels: list[str],
 
 def _project(layers: Sequence[Counts], generated: Sequence[Counts], n_pcs: int, seed: int) -> list[npt.NDArray]:
     """Positions ``(n_cells, 2)`` of all sets of cells on the UMAP of the first layer."""
+    import scanpy as sc  # it and what it compiles take seconds, and no other plot needs them
+    from anndata import AnnData
     from sklearn.decomposition import PCA
-    from umap import UMAP  # compiles on import for seconds, and no other plot needs it
+    from sklearn.neighbors import NearestNeighbors
 
     reference = log_cp10k(layers[0])
     pca = PCA(min(n_pcs, *reference.shape), random_state=seed).fit(reference)
@@ -116,5 +121,10 @@ def _project(layers: Sequence[Counts], generated: Sequence[Counts], n_pcs: int, 
     # The log of an expected count exceeds the expected log of a count, which shifts all cells of an imputed layer
     # alike. The layers hold the same cells, so centring each takes that away, and only that.
     centered = [part - part.mean(0) if position < len(layers) - 1 else part for position, part in enumerate(others)]
-    umap = UMAP(min_dist=0.5, random_state=seed, n_jobs=1)  # not scanpy's `ingest`: it fails with pynndescent >= 0.6
-    return [umap.fit_transform(first), *map(umap.transform, centered)]
+    fitted = AnnData(first.astype(np.float32))
+    sc.pp.neighbors(fitted, n_neighbors=min(15, len(first) - 1), use_rep="X", random_state=seed)
+    sc.tl.umap(fitted, random_state=seed)
+    positions = np.asarray(fitted.obsm["X_umap"])
+    nearest = NearestNeighbors(n_neighbors=min(N_NEAREST, len(first))).fit(first)
+    # Medians, not means: a mean over two clusters lies in the empty space between them.
+    return [positions, *(np.median(positions[nearest.kneighbors(part)[1]], axis=1) for part in centered)]

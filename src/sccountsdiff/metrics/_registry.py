@@ -40,7 +40,19 @@ METRICS: dict[str, Metric] = {}
 
 
 def metric(direction: Direction, description: str) -> Callable[[Callable[P, float]], Callable[P, float]]:
-    """Register the decorated function, unchanged, under its own name."""
+    """Register the decorated function, unchanged, under its own name.
+
+    Parameters
+    ----------
+    direction
+        ``"lower"`` or ``"higher"`` is better, or the number that a perfect method scores.
+    description
+        One line for tables.
+
+    Returns
+    -------
+    Decorator.
+    """
 
     def register(function: Callable[P, float]) -> Callable[P, float]:
         entry = Metric(function, direction, description)
@@ -51,7 +63,12 @@ def metric(direction: Direction, description: str) -> Callable[[Callable[P, floa
 
 
 def list_metrics() -> pd.DataFrame:
-    """Return the registered metrics: one row per name with columns ``better`` and ``description``."""
+    """Return the registered metrics: one row per name with columns ``better`` and ``description``.
+
+    Returns
+    -------
+    Table with the names as index and the columns ``better`` and ``description``.
+    """
     rows = {
         entry.name: {"better": str(entry.direction), "description": entry.description} for entry in METRICS.values()
     }

@@ -23,6 +23,10 @@ def negative_binomial_cdf(count: ArrayLike, mean: ArrayLike, size: ArrayLike = n
         Counts, any shape; -1 gives 0.
     mean, size
         Mean and dispersion, broadcast against ``count``.
+
+    Returns
+    -------
+    Probabilities in the broadcast shape.
     """
     count, mean, size = np.broadcast_arrays(*(np.asarray(array, dtype=np.float64) for array in (count, mean, size)))
     poisson = np.isinf(size)
@@ -39,6 +43,10 @@ def sample_cdf(count: ArrayLike, samples: ArrayLike) -> NDArray[np.float64]:
         Counts of any shape.
     samples
         Draws of shape ``(n_samples, *count.shape)``.
+
+    Returns
+    -------
+    Shares in the shape of ``count``.
     """
     return np.mean(np.asarray(samples) <= np.asarray(count), axis=0)
 
@@ -54,6 +62,10 @@ def randomized_pit(below: ArrayLike, at: ArrayLike, seed: int | None = 0) -> NDA
         Predicted probability of a count up to the observed one, same shape.
     seed
         Seed of the uniform numbers.
+
+    Returns
+    -------
+    Values between 0 and 1 in the shape of ``at``.
 
     Raises
     ------
@@ -74,6 +86,10 @@ def pit_ks(pit: ArrayLike) -> float:
     ----------
     pit
         Values of :func:`randomized_pit`, any shape; all entries are pooled.
+
+    Returns
+    -------
+    Distance between 0 and 1.
     """
     return float(stats.kstest(np.ravel(pit), "uniform").statistic)
 
@@ -87,11 +103,27 @@ def interval_coverage(pit: ArrayLike, level: float = 0.9) -> float:
         Values of :func:`randomized_pit`, any shape.
     level
         Probability of the interval, between 0 and 1; a calibrated model covers exactly this share.
+
+    Returns
+    -------
+    Share between 0 and 1.
     """
     return float(np.mean(np.abs(2 * np.ravel(pit) - 1) <= level))
 
 
 @metric("lower", "mean distance of interval coverage from its level at 50, 80, 90 and 95 %")
 def coverage_error(pit: ArrayLike, levels: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95)) -> float:
-    """Mean over ``levels`` of ``|interval_coverage(pit, level) - level|``; 0 is calibrated."""
+    """Mean over ``levels`` of ``|interval_coverage(pit, level) - level|``; 0 is calibrated.
+
+    Parameters
+    ----------
+    pit
+        Values of :func:`randomized_pit`, any shape.
+    levels
+        Probabilities of the intervals.
+
+    Returns
+    -------
+    Distance between 0 and 1.
+    """
     return float(np.mean([abs(interval_coverage(pit, level) - level) for level in levels]))

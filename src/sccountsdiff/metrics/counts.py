@@ -50,6 +50,10 @@ def poisson_deviance(expected: Counts, observed: Counts) -> float:
         Expected counts at the depth of ``observed``, shape ``(n_cells, n_genes)``.
     observed
         Counts that the method has not seen, shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Deviance per entry, at least 0.
     """
     mean, count = pair(expected, observed)
     mean = np.maximum(mean, _SMALLEST_MEAN)
@@ -58,13 +62,35 @@ def poisson_deviance(expected: Counts, observed: Counts) -> float:
 
 @metric("lower", "mean squared error of held-out counts per entry")
 def mse_counts(expected: Counts, observed: Counts) -> float:
-    """Mean over entries of ``(expected - observed) ** 2``, in squared counts: no transform, no root."""
+    """Mean over entries of ``(expected - observed) ** 2``, in squared counts: no transform, no root.
+
+    Parameters
+    ----------
+    expected
+        Expected counts at the depth of ``observed``, shape ``(n_cells, n_genes)``.
+    observed
+        Counts that the method has not seen, shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Squared counts per entry.
+    """
     mean, count = pair(expected, observed)
     return float(np.mean((mean - count) ** 2))
 
 
 def log1p_cp10k(counts: Counts) -> NDArray[np.float64]:
-    """Return ``log(1 + 1e4 * counts / total of the cell)``; a cell without counts stays zero."""
+    """Return ``log(1 + 1e4 * counts / total of the cell)``; a cell without counts stays zero.
+
+    Parameters
+    ----------
+    counts
+        Counts of shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Dense values of shape ``(n_cells, n_genes)``, natural logarithm.
+    """
     values = dense(counts)
     total = values.sum(axis=1, keepdims=True)
     return np.log1p(values * (TARGET_TOTAL / np.where(total > 0, total, 1)))
@@ -84,6 +110,10 @@ def expected_log1p_cp10k(expected: Counts, total: ArrayLike) -> NDArray[np.float
         Expected counts :math:`\mu`, shape ``(n_cells, n_genes)``.
     total
         Total :math:`L` of each cell, shape ``(n_cells,)``.
+
+    Returns
+    -------
+    Values of shape ``(n_cells, n_genes)``.
     """
     mean = dense(expected)
     scale = (TARGET_TOTAL / np.maximum(np.asarray(total, dtype=np.float64), 1))[:, None]
@@ -103,6 +133,17 @@ def mse_log1p_cp10k(expected: Counts, observed: Counts) -> float:
 
     The observed counts are scaled to a total of 10,000 a cell and transformed by ``log1p``; the prediction is
     :func:`expected_log1p_cp10k` of the expected counts at the observed total. Natural logarithm, no root.
+
+    Parameters
+    ----------
+    expected
+        Expected counts at the depth of ``observed``, shape ``(n_cells, n_genes)``.
+    observed
+        Counts that the method has not seen, shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Squared natural logarithms per entry.
     """
     mean, count = pair(expected, observed)
     return float(np.mean((expected_log1p_cp10k(mean, count.sum(axis=1)) - log1p_cp10k(count)) ** 2))
@@ -125,24 +166,64 @@ def rmse(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float
     mask
         True where the entry was hidden, shape ``(n_cells, n_genes)``. Hide zeros as well as counts: an error over
         non-zero entries alone rewards inflation. All entries if None.
+
+    Returns
+    -------
+    Counts.
     """
     return float(np.sqrt(np.mean(masked(imputed, truth, mask) ** 2)))
 
 
 @metric("lower", "mean absolute error of hidden entries, zeros included")
 def mae(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float:
-    """Mean absolute error over the entries of ``mask``, in counts; arguments as in :func:`rmse`."""
+    """Mean absolute error over the entries of ``mask``, in counts; arguments as in :func:`rmse`.
+
+    Parameters
+    ----------
+    imputed, truth
+        Counts of shape ``(n_cells, n_genes)``, no transform.
+    mask
+        True where the entry was hidden, shape ``(n_cells, n_genes)``; all entries if None.
+
+    Returns
+    -------
+    Counts.
+    """
     return float(np.mean(np.abs(masked(imputed, truth, mask))))
 
 
 @metric(0.0, "mean of imputed minus true over hidden entries, zeros included")
 def bias(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float:
-    """Mean of ``imputed - truth`` over the entries of ``mask``, in counts; arguments as in :func:`rmse`."""
+    """Mean of ``imputed - truth`` over the entries of ``mask``, in counts; arguments as in :func:`rmse`.
+
+    Parameters
+    ----------
+    imputed, truth
+        Counts of shape ``(n_cells, n_genes)``, no transform.
+    mask
+        True where the entry was hidden, shape ``(n_cells, n_genes)``; all entries if None.
+
+    Returns
+    -------
+    Counts; negative where the imputation is too small.
+    """
     return float(np.mean(masked(imputed, truth, mask)))
 
 
 @metric(1.0, "total of expected over total of observed counts")
 def total_ratio(expected: Counts, observed: Counts) -> float:
-    """Sum of all expected counts divided by the sum of all observed counts."""
+    """Sum of all expected counts divided by the sum of all observed counts.
+
+    Parameters
+    ----------
+    expected
+        Expected counts at the depth of ``observed``, shape ``(n_cells, n_genes)``.
+    observed
+        Counts that the method has not seen, shape ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    A ratio; 1 keeps the total, above 1 invents molecules.
+    """
     mean, count = pair(expected, observed)
     return float(mean.sum() / count.sum())

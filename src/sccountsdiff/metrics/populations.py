@@ -30,17 +30,47 @@ class LogPCA:
         self._pca = PCA(n_components, svd_solver="randomized", random_state=seed)
 
     def fit(self, counts: Counts) -> LogPCA:
-        """Fit on the counts of reference cells, shape ``(n_cells, n_genes)``; return self."""
+        """Fit on the counts of reference cells, shape ``(n_cells, n_genes)``; return self.
+
+        Parameters
+        ----------
+        counts
+            Counts of reference cells, shape ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        The fitted object itself.
+        """
         self._pca.fit(log1p_cp10k(counts))
         return self
 
     def transform(self, counts: Counts) -> NDArray[np.float64]:
-        """Return scores of shape ``(n_cells, n_components)``."""
+        """Return scores of shape ``(n_cells, n_components)``.
+
+        Parameters
+        ----------
+        counts
+            Counts of any cells over the same genes, shape ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        Scores of shape ``(n_cells, n_components)``.
+        """
         return self._pca.transform(log1p_cp10k(counts))
 
 
 def median_squared_distance(real: ArrayLike) -> float:
-    """Return the median of squared Euclidean distances over distinct pairs of real cells."""
+    """Return the median of squared Euclidean distances over distinct pairs of real cells.
+
+    Parameters
+    ----------
+    real
+        Embedding of real cells, shape ``(n_real, n_dims)``.
+
+    Returns
+    -------
+    The bandwidth of :func:`mmd2`.
+    """
     return float(np.median(pdist(np.asarray(real, dtype=np.float64), "sqeuclidean")))
 
 
@@ -70,6 +100,10 @@ def mmd2(
         number wherever several methods are compared.
     scales
         Factors of the bandwidth over which the kernel is averaged.
+
+    Returns
+    -------
+    Squared discrepancy; around 0 for one and the same distribution.
     """
     x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
     width = median_squared_distance(x) if bandwidth is None else bandwidth
@@ -92,6 +126,10 @@ def gene_correlation_agreement(real: Counts, generated: Counts, n_genes: int = 1
         Counts of shapes ``(n_real, n_genes)`` and ``(n_generated, n_genes)``.
     n_genes
         Number of genes to compare.
+
+    Returns
+    -------
+    Correlation between -1 and 1.
     """
     one, other = log1p_cp10k(real), log1p_cp10k(generated)
     varies = (one.std(axis=0) > 0) & (other.std(axis=0) > 0)
@@ -103,19 +141,49 @@ def gene_correlation_agreement(real: Counts, generated: Counts, n_genes: int = 1
 
 @metric(1.0, "mean library size of generated over that of real cells")
 def library_size_mean_ratio(real: Counts, generated: Counts) -> float:
-    """Mean total count per generated cell divided by that per real cell."""
+    """Mean total count per generated cell divided by that per real cell.
+
+    Parameters
+    ----------
+    real, generated
+        Counts of shapes ``(n_real, n_genes)`` and ``(n_generated, n_genes)``.
+
+    Returns
+    -------
+    A ratio.
+    """
     return float(dense(generated).sum(axis=1).mean() / dense(real).sum(axis=1).mean())
 
 
 @metric(1.0, "SD of library size of generated over that of real cells")
 def library_size_sd_ratio(real: Counts, generated: Counts) -> float:
-    """Standard deviation (n - 1) of total counts of generated cells divided by that of real cells."""
+    """Standard deviation (n - 1) of total counts of generated cells divided by that of real cells.
+
+    Parameters
+    ----------
+    real, generated
+        Counts of shapes ``(n_real, n_genes)`` and ``(n_generated, n_genes)``.
+
+    Returns
+    -------
+    A ratio.
+    """
     return float(dense(generated).sum(axis=1).std(ddof=1) / dense(real).sum(axis=1).std(ddof=1))
 
 
 @metric(0.0, "share of zeros of generated minus that of real cells")
 def zero_fraction_difference(real: Counts, generated: Counts) -> float:
-    """Share of zero entries in generated cells minus the share in real cells."""
+    """Share of zero entries in generated cells minus the share in real cells.
+
+    Parameters
+    ----------
+    real, generated
+        Counts of shapes ``(n_real, n_genes)`` and ``(n_generated, n_genes)``.
+
+    Returns
+    -------
+    Difference of two shares.
+    """
     return float(np.mean(dense(generated) == 0) - np.mean(dense(real) == 0))
 
 
@@ -125,6 +193,17 @@ def variance_error(real: Counts, generated: Counts, smallest_mean: float = 0.05)
 
     Raw counts, no transform; over genes with a mean of at least ``smallest_mean`` counts a cell and some variance
     in both sets. 1 means a typical factor of two. NaN if no gene is left.
+
+    Parameters
+    ----------
+    real, generated
+        Counts of shapes ``(n_real, n_genes)`` and ``(n_generated, n_genes)``.
+    smallest_mean
+        Genes with a smaller mean count in real cells are left out.
+
+    Returns
+    -------
+    Distance in doublings.
     """
     one, other = dense(real), dense(generated)
     variances = one.var(axis=0, ddof=1), other.var(axis=0, ddof=1)

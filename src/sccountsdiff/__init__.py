@@ -1,0 +1,35 @@
+"""Count diffusion models for single-cell UMI counts.
+
+- A *process* says how molecules die and return (:mod:`sccountsdiff.process`).
+- A *denoiser* states what is missing, given what survived (:mod:`sccountsdiff.nets`).
+- A *sampler* walks back from empty to whole cells (:mod:`sccountsdiff.sampling`).
+
+:class:`CountsDiff` puts them behind the habits of scvi-tools.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from sccountsdiff.model import CountsDiff
+
+try:
+    __version__ = version("sccountsdiff")
+except PackageNotFoundError:  # used from a source tree that was not installed
+    __version__ = "0+unknown"
+
+#: Rooms that load when they are first used: they bring plotting and data downloads along.
+_LAZY = ("datasets", "metrics", "pl")
+
+__all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]  # noqa: F822
+
+
+def __getattr__(name: str) -> Any:
+    """Load a room."""
+    if name in _LAZY:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

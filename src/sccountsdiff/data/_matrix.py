@@ -1,0 +1,67 @@
+"""Rows of a matrix, whatever holds it: NumPy, SciPy (matrix or array, csr or csc), HDF5 or zarr on disk, dask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+#: What a slice of rows comes back as.
+Rows: TypeAlias = "NDArray[Any] | sparse.csr_matrix"
+
+#: Rows read at a time by the scans; 4,096 cells x 30,000 genes of dense float32 are 0.5 GB.
+CHUNK_SIZE = 4096
+
+
+def row_readable(matrix: Any) -> Any:
+    """Return ``matrix`` in a form whose rows can be read fast; the caller's object is never changed.
+
+    Column-wise and coordinate sparse matrices are converted to ``csr``; everything else is returned as it is.
+    """
+    if sparse.issparse(matrix):
+        return sparse.csr_matrix(matrix)
+    return matrix
+
+
+def read_rows(matrix: Any, rows: slice | NDArray[np.integer]) -> Rows:
+    """Read rows in the order asked for.
+
+    Parameters
+    ----------
+    matrix
+        ``(n_cells, n_genes)``: an array, sparse matrix, on-disk dataset or dask array.
+    rows
+        Slice, or integer positions in any order, with repeats.
+
+    Returns
+    -------
+    NumPy array or ``csr_matrix`` of shape ``(len(rows), n_genes)``.
+
+    Notes
+    -----
+    On-disk datasets want rising, unrepeated positions, and some return rows in that order whatever was asked: they are
+    asked for the sorted unique positions, and the answer is put back in order here.
+    """
+    if isinstance(rows, slice) or isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+        block = matrix[rows]
+    else:
+        unique, inverse = np.unique(rows, return_inverse=True)
+        block = _in_memory(matrix[unique])[inverse]
+    block = _in_memory(block)
+    return sparse.csr_matrix(block) if sparse.issparse(block) else np.asarray(block)
+
+
+def row_chunks(matrix: Any, chunk_size: int = CHUNK_SIZE) -> Iterator[tuple[slice, Rows]]:
+    """Iterate over consecutive blocks of rows, as ``(slice, rows)``."""
+    matrix = row_readable(matrix)
+    for start in range(0, matrix.shape[0], chunk_size):
+        block = slice(start, min(start + chunk_size, matrix.shape[0]))
+        yield block, read_rows(matrix, block)
+
+
+def _in_memory(block: Any) -> Any:
+    """Compute a lazy (dask) block."""
+    return block.compute() if hasattr(block, "compute") else block

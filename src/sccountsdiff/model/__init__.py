@@ -1,0 +1,7 @@
+"""The scvi-tools shell around the engine: :class:`CountsDiff`."""
+
+from sccountsdiff.model._countsdiff import CountsDiff
+from sccountsdiff.model._inference import BoundEstimate
+from sccountsdiff.model._train import default_max_epochs
+
+__all__ = ["BoundEstimate", "CountsDiff", "default_max_epochs"]

@@ -1,0 +1,246 @@
+"""What the model reads of an AnnData, checked in full.
+
+Each class is a field of scvi-tools whose checks are complete where those of scvi-tools are silent: gene names and
+order, every count, missing values, unseen categories, and changes made after ``setup_anndata``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField, ObsmField
+
+from sccountsdiff.data import read_rows, scan_counts
+
+#: How many offenders an error message names.
+_SHOWN = 5
+
+
+def listed(names: Iterable[object]) -> str:
+    """Name the first few of many: ``'a', 'b', ... (12 in all)``."""
+    names = [str(name) for name in names]
+    shown = ", ".join(repr(name) for name in names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown}, ... ({len(names)} in all)"
+
+
+def check_genes(expected: Any, given: Any) -> None:
+    """Raise ``ValueError`` unless ``given`` are the ``expected`` gene names in the same order."""
+    expected, given = np.asarray(expected).astype(str), np.asarray(given).astype(str)
+    if np.array_equal(expected, given):
+        return
+    missing = expected[~np.isin(expected, given)]
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of the {len(expected)} genes of the model are missing: {listed(missing)}. Pass data with "
+            "these genes; if they were not measured, add them with zeros and mark them False in the observed_layer."
+        )
+    extra = given[~np.isin(given, expected)]
+    what = f"Genes unknown to the model: {listed(extra)}" if len(extra) else "The genes are in another order"
+    raise ValueError(f"{what}. Put them in the order of the training data: adata[:, training_genes].copy().")
+
+
+class CountsField(LayerField):
+    """UMI counts; the registry keeps the gene names and the totals that a denoiser is initialised with."""
+
+    GENE_MEAN_KEY = "gene_mean"
+    LIBRARY_MEAN_KEY = "library_mean"
+
+    def __init__(self, layer: str | None, observed_layer: str | None) -> None:
+        super().__init__(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False)
+        self.observed_layer = observed_layer
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Check every count and record the totals."""
+        if not adata.var_names.is_unique:
+            twice = adata.var_names[adata.var_names.duplicated()].unique()
+            raise ValueError(f"Gene names are not unique: {listed(twice)}. Run adata.var_names_make_unique() first.")
+        if adata.n_obs == 0 or adata.n_vars == 0:
+            raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes. Pass at least one of each.")
+        state = super().register_field(adata)
+        scan = scan_counts(
+            self.get_field_data(adata),
+            observed=None if self.observed_layer is None else adata.layers[self.observed_layer],
+            cell_names=adata.obs_names,
+            gene_names=adata.var_names,
+            where="adata.X" if self.attr_key is None else f"adata.layers[{self.attr_key!r}]",
+        )
+        state[self.GENE_MEAN_KEY] = scan.gene_mean.astype(np.float32)
+        state[self.LIBRARY_MEAN_KEY] = float(scan.gene_mean.sum())
+        return state
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:
+        """Check genes and counts of another AnnData; the totals stay those of the training data."""
+        check_genes(state_registry[self.COLUMN_NAMES_KEY], adata_target.var_names)
+        state = self.register_field(adata_target)
+        kept = (self.GENE_MEAN_KEY, self.LIBRARY_MEAN_KEY)
+        return state | {key: state_registry[key] for key in kept}
+
+    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
+        """Genes must still be those of the setup."""
+        check_genes(state_registry[self.COLUMN_NAMES_KEY], adata.var_names)
+
+
+class ObservedField(LayerField):
+    """Boolean layer, False = not measured."""
+
+    REGISTRY_KEY = "observed"
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(self.REGISTRY_KEY, layer, is_count_data=False, correct_data_format=False)
+
+    def validate_field(self, adata: AnnData) -> None:
+        """The layer must exist and be boolean."""
+        super().validate_field(adata)
+        dtype = self.get_field_data(adata).dtype
+        if dtype != np.bool_:
+            raise ValueError(
+                f"observed_layer {self.attr_key!r} must be boolean (True = measured), got dtype {dtype}. "
+                f"Convert it with adata.layers[{self.attr_key!r}] = adata.layers[{self.attr_key!r}].astype(bool)."
+            )
+
+    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
+        """Nothing to check again."""
+
+
+class CategoryField(CategoricalObsField):
+    """A categorical column of ``obs``; categories without cells are left out."""
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Encode the column."""
+        if self.is_default:
+            return super().register_field(adata)
+        column = self._column(adata)
+        categories = column.cat.remove_unused_categories().cat.categories
+        return self._encode(adata, column, categories)
+
+    def transfer_field(
+        self,
+        state_registry: dict[str, Any],
+        adata_target: AnnData,
+        extend_categories: bool = False,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """Encode the column of another AnnData with the codes of the training data."""
+        if self.is_default:
+            return super().transfer_field(state_registry, adata_target, extend_categories, **kwargs)
+        known = pd.Index(state_registry[self.CATEGORICAL_MAPPING_KEY])
+        column = self._column(adata_target)
+        used = column.cat.remove_unused_categories().cat.categories
+        unseen = used[~used.isin(known)]
+        if len(unseen) and not extend_categories:
+            raise ValueError(
+                f"adata.obs[{self._original_attr_key!r}] holds categories that the model was not trained on: "
+                f"{listed(unseen)}. Known categories: {', '.join(map(repr, known.astype(str)))}. Drop these cells, "
+                "rename the categories, or train on data that hold them."
+            )
+        return self._encode(adata_target, column, known.append(pd.Index(unseen)))
+
+    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
+        """The column must still say what its codes say."""
+        if self.is_default:
+            return
+        known = pd.Index(state_registry[self.CATEGORICAL_MAPPING_KEY])
+        codes = pd.Categorical(self._column(adata), categories=known).codes
+        changed = np.flatnonzero(codes != adata.obs[self.attr_key].to_numpy())
+        if len(changed):
+            raise ValueError(
+                f"adata.obs[{self._original_attr_key!r}] was changed after setup_anndata, in {len(changed)} cells: "
+                f"{listed(adata.obs_names[changed])}. Restore the column, or pass a copy of the AnnData "
+                f"(adata.copy()) whose categories are among {listed(known)}."
+            )
+
+    def _column(self, adata: AnnData) -> pd.Series:
+        """The column as a categorical without missing values."""
+        key = self._original_attr_key
+        column = _obs_column(adata, key)
+        _raise_if_missing(column.isna().to_numpy(), key, adata, "Name them (for example 'unknown') or drop the cells.")
+        return column.astype("category")
+
+    def _encode(self, adata: AnnData, column: pd.Series, categories: pd.Index) -> dict[str, Any]:
+        adata.obs[self.attr_key] = pd.Categorical(column, categories=categories).codes
+        return {
+            self.CATEGORICAL_MAPPING_KEY: categories.to_numpy(copy=True),
+            self.ORIGINAL_ATTR_KEY: self._original_attr_key,
+        }
+
+
+class NumberField(NumericalObsField):
+    """A continuous column of ``obs``; the registry keeps mean and standard deviation of the training data."""
+
+    MEAN_KEY, STD_KEY = "mean", "std"
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Check the column and record its moments."""
+        values = self._values(adata)
+        super().register_field(adata)
+        return {self.MEAN_KEY: float(values.mean()), self.STD_KEY: float(values.std()) or 1.0}
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:
+        """Check the column of another AnnData; the moments stay those of the training data."""
+        self._values(adata_target)
+        return dict(state_registry)
+
+    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
+        """The column must still be there, and finite."""
+        self._values(adata)
+
+    def _values(self, adata: AnnData) -> np.ndarray:
+        column = _obs_column(adata, self.attr_key)
+        if not pd.api.types.is_numeric_dtype(column):
+            raise ValueError(
+                f"adata.obs[{self.attr_key!r}] has dtype {column.dtype}, a continuous covariate must be numeric. Name "
+                "it in categorical_covariate_keys instead, or convert it."
+            )
+        values = column.to_numpy(dtype=np.float64)
+        _raise_if_missing(~np.isfinite(values), self.attr_key, adata, "Fill them in or drop the cells.")
+        return values
+
+
+class VectorField(ObsmField):
+    """A dense matrix of ``obsm``, one vector per cell."""
+
+    def register_field(self, adata: AnnData) -> dict[str, Any]:
+        """Check the matrix."""
+        self.recheck(adata, {})
+        return super().register_field(adata)
+
+    def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:
+        """Check the matrix of another AnnData."""
+        self.recheck(adata_target, {})
+        return super().transfer_field(state_registry, adata_target, **kwargs)
+
+    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
+        """The matrix must be there, numeric and finite."""
+        if self.attr_key not in adata.obsm:
+            raise KeyError(f"adata.obsm has no {self.attr_key!r}; it holds {listed(adata.obsm.keys())}.")
+        values = np.asarray(adata.obsm[self.attr_key], dtype=np.float64)
+        wrong = ~np.isfinite(values).all(axis=1)
+        _raise_if_missing(wrong, self.attr_key, adata, "Fill them in or drop the cells.", where="obsm")
+
+
+def _obs_column(adata: AnnData, key: str) -> pd.Series:
+    if key not in adata.obs:
+        raise KeyError(
+            f"adata.obs has no column {key!r}, which the model needs. It holds: {listed(adata.obs.columns)}. "
+            "If the column was renamed, rename it back."
+        )
+    return adata.obs[key]
+
+
+def _raise_if_missing(missing: np.ndarray, key: str, adata: AnnData, remedy: str, where: str = "obs") -> None:
+    if missing.any():
+        raise ValueError(
+            f"adata.{where}[{key!r}] has missing or infinite values in {int(missing.sum())} cells: "
+            f"{listed(adata.obs_names[missing])}. {remedy}"
+        )
+
+
+def dense_rows(matrix: Any, rows: np.ndarray) -> np.ndarray:
+    """Rows of any matrix as a dense array, in the order asked for."""
+    block = read_rows(matrix, rows)
+    return block.toarray() if hasattr(block, "toarray") else block

@@ -1,0 +1,259 @@
+"""What a trained model says about measured cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from anndata import AnnData
+from numpy.typing import ArrayLike, NDArray
+from scvi import REGISTRY_KEYS
+from scvi.utils import track
+from torch import Tensor
+
+from sccountsdiff.model._guards import GuardsMixin, cell_positions, gene_positions
+from sccountsdiff.model._module import Cells, CountDiffusionModule, fresh_measurement
+from sccountsdiff.model._names import resolve_category
+from sccountsdiff.model._random import generators
+from sccountsdiff.model._setup import ConditionSource
+
+if TYPE_CHECKING:
+    from sparse import GCXS
+
+
+class BoundEstimate(NamedTuple):
+    """A bound in nats per cell, and how precisely it was computed."""
+
+    #: Mean over cells of the upper bound on ``-log p(x | library size, condition)``.
+    nats: float
+    #: Monte-Carlo standard error of that mean (for these cells; not the spread between cells).
+    error: float
+
+
+class InferenceMixin(GuardsMixin):
+    """Bound, representation and posterior predictive counts."""
+
+    module: CountDiffusionModule
+    _sources: tuple[ConditionSource, ...]
+
+    def _data(
+        self, adata: AnnData | None, dataloader: Iterable[dict[str, Tensor]] | None = None
+    ) -> AbstractContextManager[AnnData | None]:
+        """The validated data while in use; nothing if there is a dataloader."""
+        return nullcontext() if dataloader is not None else self._using(adata)
+
+    def _minibatches(
+        self,
+        adata: AnnData | None,
+        cells: NDArray[np.integer] | None,
+        batch_size: int | None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+        description: str | None = None,
+    ) -> Iterator[Cells]:
+        """Minibatches on the device of the model; a description shows a progress bar."""
+        self._check_if_trained(warn=True)
+        self.module.eval()
+        if dataloader is None:
+            dataloader = self._make_data_loader(adata=adata, indices=cells, batch_size=batch_size)
+        for tensors in track(dataloader, description=description or "", disable=description is None):
+            yield self.module.cells(tensors)
+
+    @torch.inference_mode()
+    def get_elbo(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        batch_size: int | None = None,
+        n_samples: int = 16,
+        return_mean: bool = True,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+        seed: int | None = 0,
+    ) -> BoundEstimate | NDArray[np.float32]:
+        """Upper bound on ``-log p(x | library size, condition)`` in nats: lower is better.
+
+        The sign is that of a loss, unlike scVI's ``get_elbo``. The library size is given to the model.
+
+        Parameters
+        ----------
+        adata
+            Data with the genes of the training data; ``None`` is the training data.
+        indices
+            Cells to use; ``None`` is all.
+        batch_size
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+        n_samples
+            Survivals drawn for each cell, an even number; stratified.
+        return_mean
+            Whether to return the mean over cells with its error, or the bound of each cell.
+        dataloader
+            Minibatches to use instead of ``adata``.
+        seed
+            Seed of the draws.
+
+        Returns
+        -------
+        :class:`BoundEstimate`, or the bounds of the cells ``(n_cells,)``.
+        """
+        if n_samples < 2 or n_samples % 2:
+            raise ValueError(f"n_samples must be an even number of at least 2, got {n_samples}.")
+        generator, _ = generators(seed, self.module.device)
+        halves: tuple[list[Tensor], list[Tensor]] = ([], [])
+        with self._data(adata, dataloader) as data:
+            rows = None if data is None else cell_positions(data, indices)
+            for cells in self._minibatches(data, rows, batch_size, dataloader):
+                # Two independent halves: their difference tells the Monte-Carlo error, cell by cell.
+                for half in halves:
+                    half.append(self.module.bound(cells, n_samples // 2, generator).mean(0).cpu())
+        first, second = (torch.cat(half).double().numpy() for half in halves)
+        bounds = (first + second) / 2
+        if not return_mean:
+            return bounds.astype(np.float32)
+        error = np.sqrt(np.square((first - second) / 2).sum()) / len(bounds)
+        return BoundEstimate(float(bounds.mean()), float(error))
+
+    @torch.inference_mode()
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        batch_size: int | None = None,
+        use_condition: bool = False,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+    ) -> NDArray[np.float32]:
+        """Features of the cells, for neighbours and clustering.
+
+        They are the last hidden layer of the denoiser at survival 1, from which the expected expression of all genes
+        is read off linearly (as logits). They are no latent variable with a prior: distances mean differences in
+        expected expression.
+
+        Parameters
+        ----------
+        adata
+            Data with the genes of the training data; ``None`` is the training data.
+        indices
+            Cells to use; ``None`` is all.
+        batch_size
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+        use_condition
+            Whether the network is told the condition of each cell. By default it is withheld, so that labels do not
+            leak into the representation. A model trained without condition dropout always gets it.
+        dataloader
+            Minibatches to use instead of ``adata``.
+
+        Returns
+        -------
+        ``(n_cells, n_hidden)``.
+        """
+        withhold = not use_condition and self.module.denoiser.condition_dropout > 0
+        features = []
+        with self._data(adata, dataloader) as data:
+            rows = None if data is None else cell_positions(data, indices)
+            for cells in self._minibatches(data, rows, batch_size, dataloader):
+                for source in self._sources if withhold else ():
+                    cells.condition.pop(source.name)
+                features.append(self.module.embed(cells).float().cpu())
+        return torch.cat(features).numpy()
+
+    @torch.inference_mode()
+    def posterior_predictive_sample(
+        self,
+        adata: AnnData | None = None,
+        indices: ArrayLike | None = None,
+        transform_batch: Any = None,
+        n_samples: int = 1,
+        gene_list: Sequence[str] | None = None,
+        batch_size: int | None = None,
+        dataloader: Iterable[dict[str, Tensor]] | None = None,
+        silent: bool = True,
+        seed: int | None = None,
+        **data_loader_kwargs: Any,
+    ) -> GCXS:
+        """Integer counts of fresh measurements of the same cells.
+
+        Each draw takes a rate from its posterior and Poisson counts given the rate: negative binomial in closed form.
+
+        Parameters
+        ----------
+        adata
+            Data with the genes of the training data; ``None`` is the training data.
+        indices
+            Cells to use; ``None`` is all.
+        transform_batch
+            Batch in which the cells are thought to be measured; ``None`` is their own.
+        n_samples
+            Number of draws.
+        gene_list
+            Genes to return, in this order; ``None`` is all.
+        batch_size
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+        dataloader
+            Minibatches to use instead of ``adata``.
+        silent
+            Whether to hide the progress bar.
+        seed
+            Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
+
+        Returns
+        -------
+        Sparse counts ``(n_cells, n_genes)``, or ``(n_cells, n_genes, n_samples)`` if ``n_samples > 1``.
+        """
+        import sparse
+
+        generator, _ = generators(seed, self.module.device)
+        draws: list[list[scipy.sparse.csr_matrix]] = [[] for _ in range(n_samples)]
+        with self._data(adata, dataloader) as data:
+            rows = None if data is None else cell_positions(data, indices)
+            genes = slice(None) if data is None else gene_positions(data, gene_list)
+            batch = self._batch_codes(transform_batch)[0]
+            for cells in self._minibatches(data, rows, batch_size, dataloader, None if silent else "Drawing"):
+                fresh = fresh_measurement(self.module.denoise(self._in_batch(cells, batch)))
+                for draw in draws:
+                    counts = fresh.draw(generator)[:, genes].cpu().numpy().astype(np.int32)
+                    draw.append(scipy.sparse.csr_matrix(counts))
+        stacked = [sparse.GCXS.from_scipy_sparse(scipy.sparse.vstack(draw, format="csr")) for draw in draws]
+        return stacked[0] if n_samples == 1 else sparse.stack(stacked, axis=-1)
+
+    def _batch_codes(self, transform_batch: Any) -> list[int | None]:
+        """Codes of the batches asked for; None stands for the cells' own batch."""
+        if transform_batch is None:
+            return [None]
+        source = self._batch_source()
+        several = isinstance(transform_batch, Iterable) and not isinstance(transform_batch, str)
+        names = list(transform_batch) if several else [transform_batch]
+        return [None if name is None else resolve_category(source, name) for name in names]
+
+    def _in_batch(self, cells: Cells, code: int | None) -> Cells:
+        """The cells as if they belonged to another batch."""
+        if code is None:
+            return cells
+        name = self._batch_source().name
+        codes = torch.full_like(cells.condition[name], code)
+        return cells._replace(condition={**cells.condition, name: codes})
+
+    def _batch_source(self) -> ConditionSource:
+        for source in self._sources:
+            if source.registry_key == REGISTRY_KEYS.BATCH_KEY:
+                return source
+        raise ValueError("transform_batch needs a batch: setup_anndata was called without batch_key.")
+
+    def get_likelihood_parameters(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered: the likelihood is an integral over survivals; see :meth:`get_elbo`."""
+        raise NotImplementedError("There is no decoder whose parameters could be returned. See get_elbo and impute.")
+
+    def get_latent_library_size(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered: the model conditions on the observed library size."""
+        raise NotImplementedError("The library size is observed, not latent: it is the UMI total of the cell.")
+
+    def get_importance_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """Not offered: posterior draws are exact, there is nothing to reweight."""
+        raise NotImplementedError("Draws come from the posterior in closed form; use weights='uniform'.")
+
+
+def frame(values: NDArray[Any], adata: AnnData, cells: NDArray[np.integer], genes: Any) -> pd.DataFrame:
+    """Cells by genes, named."""
+    return pd.DataFrame(values, index=adata.obs_names[cells], columns=adata.var_names[genes])

@@ -1,0 +1,116 @@
+"""Minibatches of counts and conditions, in the order asked for, from any storage."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.dataloaders import AnnDataLoader, DataSplitter
+from torch.utils.data import Dataset
+
+from sccountsdiff.data import InvalidCountsError, check_counts, read_rows, row_readable
+from sccountsdiff.model._fields import ObservedField, dense_rows
+
+_MATRICES = (REGISTRY_KEYS.X_KEY, ObservedField.REGISTRY_KEY)
+
+
+class CountsDataset(Dataset):
+    """Cells of a registered AnnData as tensors.
+
+    Differs from :class:`~scvi.data.AnnTorchDataset` in that backed rows come in the order asked for, column-wise and
+    coordinate sparse matrices are converted once (the user's object stays as it is), and every minibatch is checked:
+    counts that were changed after ``setup_anndata`` do not reach the network.
+    """
+
+    def __init__(self, manager: AnnDataManager, rows: NDArray[np.integer], sparse_tensor: bool = False) -> None:
+        self.rows = np.asarray(rows)
+        self.sparse_tensor = sparse_tensor
+        keys = list(manager.data_registry)
+        self.counts = row_readable(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        self.observed = None
+        if ObservedField.REGISTRY_KEY in keys:
+            self.observed = row_readable(manager.get_from_registry(ObservedField.REGISTRY_KEY))
+        self.columns = {key: _column(manager.get_from_registry(key)) for key in keys if key not in _MATRICES}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int | list[int]) -> dict[str, Any]:
+        rows = np.atleast_1d(self.rows[index])
+        tensors = {key: column[rows] for key, column in self.columns.items()}
+        counts = read_rows(self.counts, rows)
+        if self.observed is not None:
+            observed = dense_rows(self.observed, rows).astype(bool)
+            counts = np.where(observed, counts.toarray() if sparse.issparse(counts) else counts, 0)
+            tensors[ObservedField.REGISTRY_KEY] = observed
+        self._check(counts)
+        tensors[REGISTRY_KEYS.X_KEY] = self._tensor(counts)
+        return tensors
+
+    def _check(self, counts: Any) -> None:
+        found = check_counts(counts.data if sparse.issparse(counts) else counts.ravel())
+        if found is not None:
+            raise InvalidCountsError(
+                f"The counts were changed after setup_anndata: they now hold {found[0]} values. Keep the raw counts in "
+                "a layer of their own and set up with layer='counts'."
+            )
+
+    def _tensor(self, counts: Any) -> Any:
+        if not sparse.issparse(counts):
+            return counts.astype(np.float32)
+        if not self.sparse_tensor:
+            return counts.toarray().astype(np.float32, copy=False)
+        parts = (counts.indptr, counts.indices, counts.data.astype(np.float32))
+        with warnings.catch_warnings():  # torch calls its sparse csr layout beta, once per process
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.sparse_csr_tensor(*map(torch.as_tensor, parts), size=counts.shape)
+
+
+class CountsDataLoader(AnnDataLoader):
+    """:class:`~scvi.dataloaders.AnnDataLoader` over a :class:`CountsDataset`."""
+
+    def __init__(self, adata_manager: AnnDataManager, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_Source(adata_manager), *args, **kwargs)
+
+
+class CountsDataSplitter(DataSplitter):
+    """:class:`~scvi.dataloaders.DataSplitter` over :class:`CountsDataLoader`."""
+
+    data_loader_cls = CountsDataLoader
+
+    def __init__(self, adata_manager: AnnDataManager, train_size: float | None = None, **kwargs: Any) -> None:
+        with warnings.catch_warnings():
+            # A last minibatch of one or two cells does no harm here: no layer takes statistics over cells. An explicit
+            # train_size keeps such cells from being moved into the validation set.
+            warnings.filterwarnings("ignore", message="Last batch will have a small size")
+            super().__init__(adata_manager, train_size=0.9 if train_size is None else train_size, **kwargs)
+
+
+class _Source:
+    """What :class:`~scvi.dataloaders.AnnDataLoader` asks of a manager."""
+
+    def __init__(self, manager: AnnDataManager) -> None:
+        self._manager = manager
+
+    @property
+    def adata(self) -> AnnData:
+        return self._manager.adata
+
+    def create_torch_dataset(
+        self, indices: NDArray[np.integer], data_and_attributes: Any = None, load_sparse_tensor: bool = False
+    ) -> CountsDataset:
+        return CountsDataset(self._manager, indices, load_sparse_tensor)
+
+
+def _column(values: Any) -> NDArray[Any]:
+    """Values of one registered field: ``(n_cells,)`` or ``(n_cells, dim)``, int64 codes or float32."""
+    values = np.asarray(values)
+    values = values.ravel() if values.ndim == 2 and values.shape[1] == 1 else values
+    return values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)

@@ -1,0 +1,120 @@
+"""The network as scvi-tools wants to hold it: a denoiser, its process and its training objective."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from typing import Any, NamedTuple
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module.base import BaseModuleClass, LossOutput
+from torch import Tensor
+
+from sccountsdiff.conditioning import LIBRARY_SIZE
+from sccountsdiff.model._fields import ObservedField
+from sccountsdiff.model._setup import ConditionSource
+from sccountsdiff.nets import Denoiser
+from sccountsdiff.objective import Objective, bound
+from sccountsdiff.process import Posterior
+
+
+class Cells(NamedTuple):
+    """A minibatch in the terms of the core."""
+
+    #: UMI counts ``(n_cells, n_genes)``, 0 where not observed.
+    counts: Tensor
+    #: Condition of each cell, the library size included.
+    condition: dict[str, Tensor]
+    #: Boolean ``(n_cells, n_genes)``, or None if every entry was measured.
+    observed: Tensor | None
+
+    @property
+    def survival(self) -> Tensor:
+        """1 where an entry was measured, 0 elsewhere: ``(n_cells, 1)`` or ``(n_cells, n_genes)``."""
+        if self.observed is None:
+            return self.counts.new_ones(len(self.counts), 1)
+        return self.observed.to(self.counts.dtype)
+
+
+class CountDiffusionModule(BaseModuleClass):
+    """Denoiser, process and objective of one model.
+
+    Parameters
+    ----------
+    denoiser
+        The network.
+    objective
+        Process, survival pattern and weighting of training.
+    sources
+        Where the condition keys come from.
+    """
+
+    def __init__(self, denoiser: Denoiser, objective: Objective, sources: Sequence[ConditionSource]) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.objective = objective
+        self.sources = tuple(sources)
+
+    def cells(self, tensors: dict[str, Tensor]) -> Cells:
+        """Translate a minibatch of scvi-tools, onto the device of the network."""
+        device = self.device
+        counts = tensors[REGISTRY_KEYS.X_KEY].to(device)
+        counts = counts.to_dense() if counts.layout != torch.strided else counts
+        condition = {s.name: tensors[s.registry_key].to(device, s.dtype) for s in self.sources}
+        library = counts.sum(-1)
+        observed = tensors.get(ObservedField.REGISTRY_KEY)
+        if observed is not None:
+            observed = observed.to(device)
+            library = library.masked_fill(~observed.all(-1), torch.nan)
+        condition[LIBRARY_SIZE] = library
+        return Cells(counts, condition, observed)
+
+    def cell_loss(self, tensors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """Training loss of each cell, ``(n_cells,)``."""
+        cells = self.cells(tensors)
+        return self.objective.loss(self.denoiser, cells.counts, cells.condition, cells.observed, generator)
+
+    def bound(self, cells: Cells, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Upper bounds on the negative log likelihood of each cell in nats, ``(n_samples, n_cells)``."""
+        return bound(self.denoiser, self.objective.process, *cells, n_samples=n_samples, generator=generator)
+
+    def denoise(self, cells: Cells) -> Posterior:
+        """Posterior of the rates given all that was measured."""
+        return self.denoiser(cells.counts, cells.survival, cells.condition)
+
+    def embed(self, cells: Cells) -> Tensor:
+        """Features of the cells given all that was measured, ``(n_cells, width)``."""
+        return self.denoiser.embed(cells.counts, cells.survival, cells.condition)
+
+    # What scvi-tools expects of a module: corrupting and denoising are one step here, done in the loss.
+
+    def _get_inference_input(self, tensors: dict[str, Tensor], **kwargs: Any) -> dict[str, Any]:
+        return {}
+
+    def _get_generative_input(self, tensors: dict[str, Tensor], inference_outputs: Any, **kwargs: Any) -> dict:
+        return {"tensors": tensors}
+
+    def inference(self, **kwargs: Any) -> dict[str, Any]:
+        """Nothing to infer: the counts are their own latent state."""
+        return {}
+
+    def generative(self, tensors: dict[str, Tensor]) -> dict[str, Posterior]:
+        """Posterior of the rates given all that was measured."""
+        return {"posterior": self.denoise(self.cells(tensors))}
+
+    def loss(self, tensors: dict[str, Tensor], inference_outputs: Any = None, generative_outputs: Any = None) -> Any:
+        """Training loss, in nats per cell."""
+        per_cell = self.cell_loss(tensors)
+        return LossOutput(loss=per_cell.mean(), reconstruction_loss=per_cell)
+
+    def sample(self, tensors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+        """Integer counts of a fresh measurement of the same cells, ``(n_cells, n_genes)``."""
+        return fresh_measurement(self.denoise(self.cells(tensors))).draw(generator)
+
+
+def fresh_measurement(posterior: Posterior) -> Posterior:
+    """Posterior over all molecules of a fresh full measurement, rather than over those missing from this one."""
+    fresh = copy(posterior)
+    fresh.alpha = torch.zeros_like(posterior.rate[..., :1])
+    return fresh

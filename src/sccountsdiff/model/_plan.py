@@ -1,0 +1,106 @@
+"""The training plan: one AdamW step per minibatch under a one-cycle rate, and the held-out bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from scvi.module.base import BaseModuleClass
+from scvi.train import TrainingPlan
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+#: Passes through the network that one validation takes, roughly: cells times samples.
+_VALIDATION_PASSES = 2048
+_VALIDATION_SEED = 20260401
+
+
+class DiffusionTrainingPlan(TrainingPlan):
+    """Trains a :class:`~sccountsdiff.model._module.CountDiffusionModule`.
+
+    Logs ``train_loss`` and, on held-out cells, the bound in nats per cell as ``elbo_validation`` and
+    ``validation_loss``. Survivals and thinning of the held-out bound are the same at each validation.
+
+    Parameters
+    ----------
+    module
+        The module.
+    lr
+        Largest learning rate of the cycle.
+    weight_decay
+        Weight decay of AdamW.
+    eps
+        Epsilon of Adam.
+    warmup
+        Part of the steps in which the learning rate rises.
+    **kwargs
+        Passed on to :class:`~scvi.train.TrainingPlan`.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-4,
+        eps: float = 1e-8,
+        warmup: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, optimizer="AdamW", lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
+        self.warmup = warmup
+        #: Bound of each held-out cell at the last validation.
+        self.held_out_bounds: Tensor | None = None
+        self._bounds: list[Tensor] = []
+        self._loss_sum: Tensor | float = 0.0
+        self._n_steps = 0
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Mean loss of the minibatch."""
+        loss = self.module.cell_loss(batch).mean()
+        # One number per epoch is logged: Lightning's own bookkeeping per step would cost as much as the data loader.
+        self._loss_sum = self._loss_sum + loss.detach()
+        self._n_steps += 1
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean training loss, and stop if it is no number any more."""
+        mean = torch.as_tensor(self._loss_sum / max(self._n_steps, 1))
+        self._loss_sum, self._n_steps = 0.0, 0
+        if not bool(torch.isfinite(mean)):
+            raise RuntimeError(
+                f"The training loss is {float(mean)} in epoch {self.current_epoch}. Lower the learning rate "
+                "(plan_kwargs={'lr': 3e-4}) or train in full precision (precision='32-true')."
+            )
+        self.log("train_loss", mean, prog_bar=True, sync_dist=self.use_sync_dist)
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Bound of each cell of the minibatch."""
+        n_samples = min(16, max(2, _VALIDATION_PASSES // max(self.n_obs_validation or 1, 1)))
+        generator = torch.Generator(self.device).manual_seed(_VALIDATION_SEED + batch_idx)
+        self._bounds.append(self.module.bound(self.module.cells(batch), n_samples, generator).mean(0))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the bound."""
+        if not self._bounds:
+            return
+        self.held_out_bounds = torch.cat(self._bounds).float().cpu()
+        self._bounds = []
+        mean = self.held_out_bounds.mean()
+        self.log("elbo_validation", mean, prog_bar=True, sync_dist=self.use_sync_dist)
+        self.log("validation_loss", mean, sync_dist=self.use_sync_dist)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW under a one-cycle schedule over the planned steps."""
+        optimizer: Optimizer = AdamW(
+            [p for p in self.module.parameters() if p.requires_grad],
+            lr=self.lr,
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 2)
+        # A run of a few steps still needs one step up and one down.
+        warmup = min(max(self.warmup, 1.5 / steps), 0.9)
+        scheduler = OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=warmup, cycle_momentum=False)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,67 @@
+"""The cells a model was trained on, as far as generation needs them: library sizes and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Embeddings are remembered if they take at most this many different values.
+MAX_VECTORS = 10_000
+
+
+@dataclass(frozen=True)
+class Population:
+    """Library size and condition of each training cell.
+
+    Attributes
+    ----------
+    rows
+        Position of each cell in the training AnnData, ``(n_cells,)``.
+    library_size
+        UMI total of each cell ``(n_cells,)``, NaN where genes were not measured.
+    values
+        Name of a key -> value of each cell: integer codes ``(n_cells,)``, floats ``(n_cells,)``, or for an embedding
+        the row of ``vectors`` it takes ``(n_cells,)``.
+    vectors
+        Name of an embedding -> its different values, ``(n_values, dim)``.
+    """
+
+    rows: NDArray[np.int64]
+    library_size: NDArray[np.float32]
+    values: dict[str, NDArray[Any]]
+    vectors: dict[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, rows: NDArray[Any], library_size: NDArray[Any], columns: Mapping[str, NDArray[Any]]) -> Population:
+        """Build from the columns of the cells; embeddings with too many values are left out."""
+        values, vectors = {}, {}
+        for name, column in columns.items():
+            if column.ndim == 1:
+                values[name] = column.astype(np.int32) if column.dtype.kind == "i" else column
+                continue
+            unique, inverse = np.unique(column, axis=0, return_inverse=True)
+            if len(unique) <= MAX_VECTORS:
+                vectors[name], values[name] = unique, inverse.ravel().astype(np.int32)
+        return cls(rows.astype(np.int64), library_size.astype(np.float32), values, vectors)
+
+    def __len__(self) -> int:
+        return len(self.library_size)
+
+    def matching(self, given: Mapping[str, Any], categorical: Sequence[str]) -> NDArray[np.intp]:
+        """Cells whose categorical keys have the codes ``given``; continuous keys and embeddings do not select."""
+        matches = np.ones(len(self), dtype=bool)
+        for name in categorical:
+            if name in given:
+                matches &= self.values[name] == given[name]
+        return np.flatnonzero(matches)
+
+    def column(self, name: str, cells: NDArray[np.integer]) -> NDArray[Any] | None:
+        """Values of a key in some cells; None if they are not remembered."""
+        if name not in self.values:
+            return None
+        column = self.values[name][cells]
+        return self.vectors[name][column] if name in self.vectors else column

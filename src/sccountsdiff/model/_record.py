@@ -1,0 +1,47 @@
+"""Results into an AnnData, with a note of how they were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+
+UNS_KEY = "sccountsdiff"
+
+
+def provenance(method: str, **settings: Any) -> dict[str, Any]:
+    """What was done, in a form that h5ad can store: method, package version and the settings that were given."""
+    from sccountsdiff import __version__
+
+    note: dict[str, Any] = {"method": method, "version": __version__}
+    for name, value in settings.items():
+        if value is None:
+            continue
+        plain = isinstance(value, (bool, int, float, str, np.ndarray))
+        note[name] = value if plain else str(dict(value) if isinstance(value, Mapping) else value)
+    return note
+
+
+def add_layer(adata: AnnData, name: str, values: Any, note: Mapping[str, Any], counts_layer: str | None) -> None:
+    """Write a layer and leave the note in ``adata.uns["sccountsdiff"][name]``.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is the layer of the raw counts, which is never written.
+    """
+    if name == counts_layer:
+        raise ValueError(f"Layer {name!r} holds the raw counts and is never written. Choose another layer_added.")
+    adata.layers[name] = values
+    adata.uns[UNS_KEY] = {**adata.uns.get(UNS_KEY, {}), name: dict(note)}
+
+
+def check_layer_shape(layer_added: str | None, whole: bool) -> None:
+    """A layer needs all cells and all genes."""
+    if layer_added is not None and not whole:
+        raise ValueError(
+            f"A layer holds all cells and all genes, so layer_added={layer_added!r} cannot take a selection. Pass "
+            "layer_added=None to get the result returned, or leave out indices and gene_list."
+        )

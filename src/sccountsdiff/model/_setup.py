@@ -1,0 +1,120 @@
+"""From arguments of ``setup_anndata`` to fields, and from a registry to condition keys."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scvi import REGISTRY_KEYS
+
+from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey, Key
+from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY, STATE_REGISTRY_KEY
+from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, ObservedField, VectorField
+
+PERTURBATION_KEY = "perturbation"
+
+
+@dataclass(frozen=True)
+class ConditionSource:
+    """Where a condition key comes from.
+
+    Attributes
+    ----------
+    key
+        The key as the network knows it; ``key.name`` is the user's column of ``obs`` (or entry of ``obsm``).
+    registry_key
+        Name under which scvi-tools registers the data.
+    dtype
+        Type of the tensor of values.
+    categories
+        Names of the codes; empty for continuous keys and embeddings.
+    """
+
+    key: Key
+    registry_key: str
+    dtype: torch.dtype
+    categories: NDArray[Any]
+
+    @property
+    def name(self) -> str:
+        """The user's name of the key."""
+        return self.key.name
+
+
+def make_fields(args: dict[str, Any]) -> list[Any]:
+    """Fields that ``setup_anndata`` registers, from its arguments."""
+    _check_names(args)
+    fields: list[Any] = [CountsField(args["layer"], args["observed_layer"])]
+    if args["observed_layer"] is not None:
+        # First, so that the mask is known to be boolean before the counts are read through it.
+        fields.insert(0, ObservedField(args["observed_layer"]))
+    fields += [
+        CategoryField(REGISTRY_KEYS.BATCH_KEY, args["batch_key"]),
+        CategoryField(REGISTRY_KEYS.LABELS_KEY, args["labels_key"]),
+    ]
+    fields += [CategoryField(registry, name) for name, registry in _categorical(args) if registry not in _STANDARD]
+    fields += [NumberField(registry, name) for name, registry in _continuous(args)]
+    fields += [VectorField(registry, name) for name, registry in _embeddings(args)]
+    return fields
+
+
+def condition_sources(registry: dict[str, Any]) -> tuple[ConditionSource, ...]:
+    """Condition keys of a registered data set, in a fixed order."""
+    args = registry[SETUP_ARGS_KEY]
+    state = {name: field[STATE_REGISTRY_KEY] for name, field in registry[FIELD_REGISTRIES_KEY].items()}
+    none = np.array([])
+    sources = []
+    for name, source in _categorical(args):
+        categories = np.asarray(state[source][CategoryField.CATEGORICAL_MAPPING_KEY])
+        sources.append(ConditionSource(CategoricalKey(name, len(categories)), source, torch.long, categories))
+    for name, source in _continuous(args):
+        moments = state[source][NumberField.MEAN_KEY], state[source][NumberField.STD_KEY]
+        sources.append(ConditionSource(ContinuousKey(name, *moments), source, torch.float32, none))
+    for name, source in _embeddings(args):
+        dim = len(state[source][VectorField.COLUMN_NAMES_KEY])
+        sources.append(ConditionSource(EmbeddingKey(name, dim), source, torch.float32, none))
+    return tuple(sources)
+
+
+def codes_of(source: ConditionSource, values: Any) -> NDArray[np.int64]:
+    """Codes of category names; -1 where a name is unknown."""
+    return pd.Index(source.categories).get_indexer(pd.Index(np.atleast_1d(np.asarray(values))))
+
+
+_STANDARD = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
+
+
+def _categorical(args: dict[str, Any]) -> list[tuple[str, str]]:
+    named = [
+        (args["batch_key"], REGISTRY_KEYS.BATCH_KEY),
+        (args["labels_key"], REGISTRY_KEYS.LABELS_KEY),
+        (args["perturbation_key"], PERTURBATION_KEY),
+    ]
+    covariates = [(name, f"covariate_{name}") for name in args["categorical_covariate_keys"] or ()]
+    return [(name, registry) for name, registry in named + covariates if name is not None]
+
+
+def _continuous(args: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, f"covariate_{name}") for name in args["continuous_covariate_keys"] or ()]
+
+
+def _embeddings(args: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, f"embedding_{name}") for name in args["embedding_keys"] or ()]
+
+
+def _check_names(args: dict[str, Any]) -> None:
+    """Key names must differ, and leave the reserved name alone."""
+    names = [name for name, _ in _categorical(args) + _continuous(args) + _embeddings(args)]
+    if LIBRARY_SIZE in names:
+        raise ValueError(
+            f"{LIBRARY_SIZE!r} is reserved for the UMI total of a cell, which the model computes itself. Leave it out, "
+            "or rename the column if it means something else."
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{twice} are named more than once; each column can be one condition key only.")

@@ -1,0 +1,35 @@
+"""The model in a few lines."""
+
+from __future__ import annotations
+
+from scvi.model.base import BaseModelClass
+
+
+class SummaryMixin(BaseModelClass):
+    """A representation that tells what the model is and what to do next."""
+
+    def __repr__(self) -> str:
+        """Data, network, conditions and state of training."""
+        parameters = sum(p.numel() for p in self.module.parameters())
+        settings = self.init_params_["non_kwargs"]
+        conditions = ", ".join(
+            f"{s.name} ({len(s.categories)})" if len(s.categories) else s.name for s in self._sources
+        )
+        lines = [
+            f"{type(self).__name__}: {self.summary_stats.n_cells:,} cells x {self.summary_stats.n_vars:,} genes",
+            f"  denoiser    {settings['denoiser']}, head {settings['head']}, {parameters:,} parameters "
+            f"on {self.module.device}",
+            f"  training    pattern {settings['pattern']}, weighting {settings['weighting']}",
+            f"  conditions  {conditions or 'none'}",
+            f"  state       {self._state()}",
+        ]
+        return "\n".join(lines)
+
+    def _state(self) -> str:
+        if not self.is_trained_:
+            return "not trained; next: model.train()"
+        history = self.history_ or {}
+        if "elbo_validation" not in history:
+            return "trained"
+        bounds = history["elbo_validation"]["elbo_validation"].astype(float)
+        return f"trained for {int(bounds.index[-1]) + 1} epochs, held-out bound {bounds.min():.1f} nats per cell"

@@ -7,17 +7,16 @@ and needs no file. Genes are always chosen on training data only.
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
-import scanpy as sc
 import scipy.sparse as sp
+
+from sccountsdiff import datasets
 
 FILES = ("pbmc3k", "pancreas_endocrinogenesis", "scmix_5cl_celseq2")
 DATASETS = ("pbmc68k", *FILES)
-LABELS = {"pbmc68k": "bulk_labels"}
 N_GENES = 2_000
 MIN_CELLS = 10
 
@@ -39,8 +38,8 @@ def load(name: str) -> ad.AnnData:
     FileNotFoundError
         If the file is not in the folder named by ``SCCOUNTSDIFF_DATA``.
     """
-    adata = _pbmc68k() if name == "pbmc68k" else _read(name)
-    labels = adata.obs[LABELS.get(name, "cell_type")].astype(str).to_numpy()
+    adata = datasets.pbmc68k() if name == "pbmc68k" else _read(name)
+    labels = adata.obs["cell_type"].astype(str).to_numpy()
     counts = sp.csr_matrix(adata.X, dtype=np.float32)
     return ad.AnnData(counts, obs={"label": labels}, var=adata.var[[]].copy())
 
@@ -50,15 +49,6 @@ def _read(name: str) -> ad.AnnData:
     if not path.exists():
         raise FileNotFoundError(f"{path} not found: set SCCOUNTSDIFF_DATA to the folder of the data; known: {DATASETS}")
     return ad.read_h5ad(path)
-
-
-def _pbmc68k() -> ad.AnnData:
-    """Recover the counts from scanpy's bundled log1p(CP10k): they are integral before rounding."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reduced = sc.datasets.pbmc68k_reduced()
-    counts = np.expm1(reduced.raw.X.toarray()) * reduced.obs["n_counts"].to_numpy()[:, None] / 1e4
-    return ad.AnnData(np.rint(counts), obs=reduced.obs, var=reduced.raw.var[[]])
 
 
 def split_cells(n_cells: int, seed: int, train: float = 0.8) -> tuple[np.ndarray, np.ndarray]:

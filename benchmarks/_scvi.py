@@ -68,3 +68,21 @@ def expected_counts(model: scvi.model.SCVI, n_samples: int = 25) -> np.ndarray:
             library_size="latent", n_samples=n_samples, return_mean=True, return_numpy=True
         )
     return np.asarray(values, dtype=np.float64)
+
+
+def posterior_cells(model: scvi.model.SCVI, seed: int) -> sp.csr_matrix:
+    """Return one posterior-predictive draw of each training cell."""
+    scvi.settings.seed = seed
+    draw = model.posterior_predictive_sample(n_samples=1)
+    return sp.csr_matrix(draw.to_scipy_sparse() if hasattr(draw, "to_scipy_sparse") else draw)
+
+
+def prior_cells(model: scvi.model.SCVI, seed: int) -> sp.csr_matrix:
+    """Return as many cells as there were training cells from the prior, with library sizes drawn from these."""
+    torch.manual_seed(seed)
+    totals = torch.as_tensor(model.adata.X.sum(axis=1).A1)
+    library = totals[torch.randint(len(totals), (len(totals),))].log()[:, None].float()
+    z = torch.randn(len(totals), model.module.n_latent)
+    with torch.no_grad():
+        px = model.module.generative(z=z, library=library, batch_index=torch.zeros(len(totals), 1))["px"]
+        return sp.csr_matrix(px.sample().numpy())

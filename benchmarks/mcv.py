@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 
-import anndata as ad
 import numpy as np
 import scipy.sparse as sp
 from _data import DATASETS, molecule_split
@@ -26,16 +25,9 @@ METHODS = (*PEERS, "countsdiff")
 
 def countsdiff(counts: sp.csr_matrix, seed: int, max_epochs: int | None = None) -> np.ndarray:
     """Return expected counts of CountsDiff at the depth of the input, default settings."""
-    import scvi
+    from _countsdiff import expected_counts, fit
 
-    from sccountsdiff import CountsDiff
-
-    scvi.settings.seed = seed
-    adata = ad.AnnData(counts.astype(np.float32))
-    CountsDiff.setup_anndata(adata)
-    model = CountsDiff(adata)
-    model.train(max_epochs=max_epochs)
-    return np.asarray(model.get_normalized_expression(library_size="latent", return_numpy=True), dtype=np.float64)
+    return expected_counts(fit(counts, seed, max_epochs)[0])
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import cdist, pdist, squareform
 from sklearn.decomposition import PCA
 
 from ._registry import metric
@@ -110,6 +110,72 @@ def mmd2(
     within_x = mean_kernel(pdist(x, "sqeuclidean"), width, scales).mean()
     within_y = mean_kernel(pdist(y, "sqeuclidean"), width, scales).mean()
     return float(within_x + within_y - 2 * mean_kernel(cdist(x, y, "sqeuclidean"), width, scales).mean())
+
+
+def mmd2_floor(
+    real: ArrayLike,
+    n_held_out: int,
+    bandwidth: float | None = None,
+    scales: Sequence[float] = SCALES,
+    n_splits: int = 200,
+    quantile: float = 0.95,
+    seed: int | None = 0,
+) -> float:
+    """Value of :func:`mmd2` that two random parts of the real cells stay below with the given probability.
+
+    Generated cells that score less against ``n_held_out`` real cells cannot be told from real ones. Needs memory for
+    all pairs of cells.
+
+    Parameters
+    ----------
+    real
+        Embedding of all real cells, shape ``(n_real, n_dims)``.
+    n_held_out
+        Number of cells in one part; the others make up the other part.
+    bandwidth, scales
+        As in :func:`mmd2`; None is the median squared distance of ``real``.
+    n_splits
+        Number of random splits.
+    quantile
+        Probability of a smaller value.
+    seed
+        Seed of the splits.
+
+    Returns
+    -------
+    Squared discrepancy.
+    """
+    x = np.asarray(real, dtype=np.float64)
+    width = median_squared_distance(x) if bandwidth is None else bandwidth
+    kernel = squareform(mean_kernel(pdist(x, "sqeuclidean"), width, scales))
+    rng = np.random.default_rng(seed)
+    sizes = n_held_out, len(x) - n_held_out
+    values = []
+    for _ in range(n_splits):
+        one = np.zeros(len(x))
+        one[rng.choice(len(x), n_held_out, replace=False)] = 1
+        parts = one, 1 - one
+        within = sum(part @ kernel @ part / (n * (n - 1)) for part, n in zip(parts, sizes, strict=True))
+        values.append(within - 2 * parts[0] @ kernel @ parts[1] / (sizes[0] * sizes[1]))
+    return float(np.quantile(values, quantile))
+
+
+@metric(1.0, "distance of generated cells to the nearest training cell over that of held-out cells")
+def nearest_neighbor_ratio(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike) -> float:
+    """Whether generated cells are copies: median distance to the nearest training cell, relative to held-out cells.
+
+    Parameters
+    ----------
+    train, held_out, generated
+        Embeddings of shapes ``(n_cells, n_dims)``.
+
+    Returns
+    -------
+    A ratio; far below 1 is copying, above 1 lies further out than real cells do.
+    """
+    points = np.asarray(train, dtype=np.float64)
+    one, other = (np.median(cdist(np.asarray(cells), points).min(axis=1)) for cells in (generated, held_out))
+    return float(one / other)
 
 
 @metric("higher", "agreement of gene-gene correlations of the most abundant genes")

@@ -21,7 +21,7 @@ except PackageNotFoundError:  # used from a source tree that was not installed
 #: Rooms that load when they are first used: they bring plotting and data downloads along.
 _LAZY = ("datasets", "metrics", "pl")
 
-__all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]  # noqa: F822
+__all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,8 @@
 """The scvi-tools shell around the engine: :class:`CountsDiff`."""
 
+from sccountsdiff.model._callbacks import SaveAveraged
 from sccountsdiff.model._countsdiff import CountsDiff
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._train import default_max_epochs
 
-__all__ = ["BoundEstimate", "CountsDiff", "default_max_epochs"]
+__all__ = ["BoundEstimate", "CountsDiff", "SaveAveraged", "default_max_epochs"]

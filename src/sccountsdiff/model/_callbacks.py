@@ -10,7 +10,11 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, WeightAveraging
+from scvi.train import SaveCheckpoint
 from torch import Tensor
+
+#: First steps, after each of which the average is updated.
+_DENSE_STEPS = 100
 
 
 class AverageWeights(WeightAveraging):
@@ -23,17 +27,25 @@ class AverageWeights(WeightAveraging):
     ----------
     decay
         Final decay per step.
+    every
+        Steps between two updates, once the first hundred are over: an update costs as much as an optimiser step.
     """
 
-    def __init__(self, decay: float = 0.999) -> None:
+    def __init__(self, decay: float = 0.999, every: int = 4) -> None:
         # Buffers are constants of the data here: they are copied, not averaged.
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
         self.decay = decay
+        self.every = every
         self._swapped = False
 
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        """Whether to update after step ``step_idx``."""
+        return step_idx is not None and (step_idx < _DENSE_STEPS or (step_idx + 1) % self.every == 0)
+
     def _average(self, averaged: list[Tensor], current: list[Tensor], n_averaged: Any) -> None:
-        step = self._latest_update_step
-        torch._foreach_lerp_(averaged, current, 1 - min(self.decay, (1 + step) / (10 + step)))
+        step = self._latest_update_step  # of the update before this one
+        decay = min(self.decay, (1 + step) / (10 + step)) ** (1 if step < _DENSE_STEPS else self.every)
+        torch._foreach_lerp_(averaged, current, 1 - decay)
 
     def averaged_state(self, device: str = "cpu") -> dict[str, Tensor]:
         """Copy of the averaged weights, as a state dict of the plan's module."""
@@ -73,6 +85,7 @@ class KeepBest(Callback):
         self.stop = stop
         self.patience = patience
         self.best: Tensor | None = None
+        self.last: Tensor | None = None
         self.best_state: dict[str, Tensor] = {}
         self.n_worse = 0
         self.stopped_epoch: int | None = None
@@ -88,6 +101,7 @@ class KeepBest(Callback):
         bounds: Tensor | None = getattr(pl_module, "held_out_bounds", None)
         if bounds is None or trainer.sanity_checking:
             return
+        self.last = bounds
         if self.best is None or bounds.mean() < self.best.mean():
             self.best, self.best_state, self.n_worse = bounds, self.averaging.averaged_state(), 0
             return
@@ -98,18 +112,17 @@ class KeepBest(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the best weights if the last ones are worse."""
-        last: Tensor | None = getattr(pl_module, "held_out_bounds", None)
-        if self.best is not None and last is not None and _is_worse(last, self.best):
+        if self.best is not None and self.last is not None and _is_worse(self.last, self.best):
             pl_module.module.load_state_dict(self.best_state)
 
     def state_dict(self) -> dict[str, Any]:
         """State in a checkpoint."""
-        return {"best": self.best, "best_state": self.best_state, "n_worse": self.n_worse}
+        return {"best": self.best, "last": self.last, "best_state": self.best_state, "n_worse": self.n_worse}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """State from a checkpoint."""
-        self.best, self.best_state = state_dict["best"], state_dict["best_state"]
-        self.n_worse = state_dict["n_worse"]
+        self.best, self.last, self.n_worse = state_dict["best"], state_dict["last"], state_dict["n_worse"]
+        self.best_state = state_dict["best_state"]
 
 
 class SaveLast(Callback):
@@ -149,6 +162,26 @@ class SaveLast(Callback):
         if trainer.is_global_zero:
             os.replace(partial, self.path)
         self._saved_at = time.monotonic()
+
+
+class SaveAveraged(SaveCheckpoint):
+    """:class:`~scvi.train.SaveCheckpoint` of the averaged weights: those that the monitored bound was computed with."""
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, *args: Any) -> None:
+        """Save the model with its averaged weights put in."""
+        averaging = next(callback for callback in trainer.callbacks if isinstance(callback, AverageWeights))
+        module = trainer.lightning_module.module
+        raw = {name: value.detach().clone() for name, value in module.state_dict().items()}
+        module.load_state_dict(averaging.averaged_state())
+        try:
+            if trainer.is_global_zero:
+                super().on_save_checkpoint(trainer, *args)
+        finally:
+            module.load_state_dict(raw)
+
+    def _remove_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        if trainer.is_global_zero:
+            super()._remove_checkpoint(trainer, filepath)
 
 
 def _is_worse(bounds: Tensor, best: Tensor) -> bool:

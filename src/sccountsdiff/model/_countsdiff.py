@@ -8,7 +8,6 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.model.base import BaseModelClass, RNASeqMixin
 from scvi.utils import setup_anndata_dsp
 
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
@@ -25,7 +24,7 @@ from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
 from sccountsdiff.process import Thinning
 
 
-class CountsDiff(SummaryMixin, ImputeMixin, GenerateMixin, TrainMixin, RNASeqMixin, BaseModelClass):
+class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
     """Count diffusion for UMI counts: impute, denoise, generate.
 
     The model learns to undo binomial thinning of counts: which molecules are missing, given those that survived. One

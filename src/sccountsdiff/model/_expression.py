@@ -111,7 +111,9 @@ class ExpressionMixin(InferenceMixin):
             draw = None if n_samples == 1 and n_samples_overall is None else generator
             blocks = [
                 self._expression(minibatch, transform_batch, genes, library_size, n_samples, draw, return_mean)
-                for minibatch in self._minibatches(data, cells, batch_size, dataloader, None if silent else "Expression")
+                for minibatch in self._minibatches(
+                    data, cells, batch_size, dataloader, None if silent else "Expression"
+                )
             ]
             values = np.concatenate(blocks, axis=-2)
             if layer_added is not None and data is not None:
@@ -132,6 +134,17 @@ class ExpressionMixin(InferenceMixin):
                     stacklevel=settings.warnings_stacklevel,
                 )
             return values if as_array or return_numpy else frame(values, data, cells, genes)
+
+    def differential_expression(self, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """Differential expression between groups of cells, from posterior draws of the normalised expression.
+
+        The arguments and result of :meth:`scvi.model.base.RNASeqMixin.differential_expression`, in its ``"vanilla"``
+        and ``"change"`` modes.
+        """
+        with self._using(adata) as data:
+            # scvi-tools computes this column once and never again, also if the counts were changed.
+            data.obs.drop(columns="_scvi_raw_norm_scaling", errors="ignore", inplace=True)
+            return super().differential_expression(data, *args, **kwargs)
 
     def _expression(
         self,

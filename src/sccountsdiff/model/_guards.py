@@ -10,12 +10,12 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi.data import AnnDataManager
-from scvi.model.base import BaseModelClass
+from scvi.model.base import BaseModelClass, RNASeqMixin
 
 from sccountsdiff.model._fields import listed
 
 
-class GuardsMixin(BaseModelClass):
+class GuardsMixin(RNASeqMixin, BaseModelClass):
     """Refuses data that scvi-tools would take in silence, and lets go of data that is not the model's own."""
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:

@@ -181,9 +181,7 @@ class ImputeMixin(ExpressionMixin):
             return fresh
         sampler = Sampler(self.module.objective.process, self.module.denoiser)
         known = Known(cells.counts, ~hidden)
-        walked = sampler.sample(
-            torch.zeros_like(cells.counts), cells.condition, request.grid, known, request.generator
-        )
+        walked = sampler.sample(torch.zeros_like(cells.counts), cells.condition, request.grid, known, request.generator)
         return torch.where(hidden, walked, fresh)
 
 

@@ -76,8 +76,11 @@ class CountsDataset(Dataset):
 class CountsDataLoader(AnnDataLoader):
     """:class:`~scvi.dataloaders.AnnDataLoader` over a :class:`CountsDataset`."""
 
-    def __init__(self, adata_manager: AnnDataManager, *args: Any, **kwargs: Any) -> None:
-        super().__init__(_Source(adata_manager), *args, **kwargs)
+    def __init__(self, adata_manager: AnnDataManager, *args: Any, shuffle: bool = False, **kwargs: Any) -> None:
+        super().__init__(_Source(adata_manager), *args, shuffle=shuffle, **kwargs)
+        if not shuffle:
+            # Even without workers or shuffling an iterator of torch draws a seed, by default from the global generator.
+            self.generator = torch.Generator()
 
 
 class CountsDataSplitter(DataSplitter):

@@ -39,7 +39,6 @@ def resolve_category(source: ConditionSource, value: Any) -> int:
             code = -1
     if code < 0:
         raise ValueError(
-            f"{value!r} is no category of {source.name!r}. Known categories: "
-            f"{nearest_first(value, source.categories)}."
+            f"{value!r} is no category of {source.name!r}. Known categories: {nearest_first(value, source.categories)}."
         )
     return code

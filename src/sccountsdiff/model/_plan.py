@@ -12,7 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 #: Passes through the network that one validation takes, roughly: cells times samples.
-_VALIDATION_PASSES = 2048
+_VALIDATION_PASSES = 1024
 _VALIDATION_SEED = 20260401
 
 
@@ -77,7 +77,7 @@ class DiffusionTrainingPlan(TrainingPlan):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Bound of each cell of the minibatch."""
-        n_samples = min(16, max(2, _VALIDATION_PASSES // max(self.n_obs_validation or 1, 1)))
+        n_samples = min(8, max(2, _VALIDATION_PASSES // max(self.n_obs_validation or 1, 1)))
         generator = torch.Generator(self.device).manual_seed(_VALIDATION_SEED + batch_idx)
         self._bounds.append(self.module.bound(self.module.cells(batch), n_samples, generator).mean(0))
 
@@ -98,9 +98,14 @@ class DiffusionTrainingPlan(TrainingPlan):
             lr=self.lr,
             eps=self.eps,
             weight_decay=self.weight_decay,
+            fused=self._can_fuse(),
         )
         steps = max(int(self.trainer.estimated_stepping_batches), 2)
         # A run of a few steps still needs one step up and one down.
         warmup = min(max(self.warmup, 1.5 / steps), 0.9)
         scheduler = OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=warmup, cycle_momentum=False)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _can_fuse(self) -> bool:
+        """Whether the fused AdamW, several times faster than the plain one, can be used with gradient clipping."""
+        return self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"

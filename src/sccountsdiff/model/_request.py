@@ -54,7 +54,9 @@ def plan_cells(
     rows = [resolve(row, sources) for row in _rows(condition)]
     sizes = np.broadcast_to(np.asarray(n_cells, dtype=np.intp), len(rows)) if np.ndim(n_cells) == 0 else n_cells
     if len(sizes) != len(rows):
-        raise ValueError(f"n_cells has {len(sizes)} entries for {len(rows)} conditions; pass one number or one for each.")
+        raise ValueError(
+            f"n_cells has {len(sizes)} entries for {len(rows)} conditions; pass one number or one for each."
+        )
     if min(sizes, default=0) < 1:
         raise ValueError(f"n_cells must be at least 1, got {min(sizes, default=0)}.")
     plans = [_plan_one(row, int(size), sources, population, rng) for row, size in zip(rows, sizes, strict=True)]
@@ -150,7 +152,9 @@ def _measured(library: NDArray[Any], population: Population, rng: np.random.Gene
 def _checked_library(library_size: Any, n_cells: int) -> NDArray[np.float32]:
     library = np.asarray(library_size, dtype=np.float32)
     if library.ndim and library.shape != (n_cells,):
-        raise ValueError(f"library_size has shape {library.shape}; pass one number, or one for each of {n_cells} cells.")
+        raise ValueError(
+            f"library_size has shape {library.shape}; pass one number, or one for each of {n_cells} cells."
+        )
     if not (np.isfinite(library).all() and (library > 0).all()):
         raise ValueError("library_size must be positive and finite: the number of UMIs of each cell.")
     return np.broadcast_to(library, n_cells).copy()

@@ -14,15 +14,15 @@ from anndata import AnnData
 from lightning.pytorch.callbacks import Callback
 from scvi import settings
 from scvi.model.base import UnsupervisedTrainingMixin
-from scvi.train import TrainRunner
+from scvi.train import SaveCheckpoint, TrainRunner
 
-from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
+from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveAveraged, SaveLast
 from sccountsdiff.model._compat import devices_dsp
 from sccountsdiff.model._loader import CountsDataSplitter
 from sccountsdiff.model._plan import DiffusionTrainingPlan
 
 #: Validations in a training: enough to see the bound turn, too few to cost much.
-_VALIDATIONS = 40
+_VALIDATIONS = 30
 #: Strategies that split the weights over devices, which the averaging of weights and the samplers of cells cannot do.
 _SHARDED = ("fsdp", "deepspeed", "model_parallel", "xla_fsdp")
 
@@ -153,6 +153,9 @@ class TrainMixin(UnsupervisedTrainingMixin):
         max_epochs = default_max_epochs(n_train, batch_size) if max_epochs is None else max_epochs
 
         callbacks: list[Callback] = [*options.pop("callbacks", ()), averaging]
+        if options.get("enable_checkpointing") and not any(isinstance(c, SaveAveraged) for c in callbacks):
+            callbacks.append(SaveAveraged(monitor=options.pop("checkpointing_monitor", "validation_loss")))
+        _refuse_raw_checkpoints(callbacks)
         if n_held_out:
             callbacks.append(KeepBest(averaging, early_stopping, patience))
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))
@@ -162,21 +165,26 @@ class TrainMixin(UnsupervisedTrainingMixin):
             if saving.path.exists():
                 options.setdefault("ckpt_path", saving.path)
 
-        super().train(
-            max_epochs=max_epochs,
-            accelerator=accelerator,
-            devices=devices,
-            train_size=train_size,
-            validation_size=validation_size,
-            shuffle_set_split=shuffle_set_split,
-            load_sparse_tensor=load_sparse_tensor,
-            batch_size=batch_size,
-            early_stopping=False,  # KeepBest does it
-            datasplitter_kwargs=datasplitter_kwargs,
-            plan_kwargs=plan_kwargs,
-            callbacks=callbacks,
-            **{"gradient_clip_val": 1.0} | options,
-        )
+        with warnings.catch_warnings():
+            # Nothing is logged per step, and Lightning meets its own deprecations.
+            warnings.filterwarnings("ignore", message="The number of training batches")
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+            super().train(
+                max_epochs=max_epochs,
+                accelerator=accelerator,
+                devices=devices,
+                train_size=train_size,
+                validation_size=validation_size,
+                shuffle_set_split=shuffle_set_split,
+                load_sparse_tensor=load_sparse_tensor,
+                batch_size=batch_size,
+                early_stopping=False,  # KeepBest does it
+                datasplitter_kwargs=datasplitter_kwargs,
+                plan_kwargs=plan_kwargs,
+                callbacks=callbacks,
+                **{"gradient_clip_val": 1.0} | options,
+            )
+        self.history_ = {name: values.astype(float) for name, values in (self.history_ or {}).items()}
         self._remember_population()
 
     def _training_data(self) -> AnnData:
@@ -201,6 +209,14 @@ def _refuse_sharding(strategy: Any) -> None:
         raise ValueError(
             f"strategy {strategy!r} splits the weights over devices, which averaging of weights and the sampler of "
             "cells do not support. The model is small: use strategy='ddp' or a single device."
+        )
+
+
+def _refuse_raw_checkpoints(callbacks: Sequence[Callback]) -> None:
+    if any(type(callback) is SaveCheckpoint for callback in callbacks):
+        raise ValueError(
+            "scvi.train.SaveCheckpoint stores the raw weights, not the averaged ones that the bound is computed with. "
+            "Pass enable_checkpointing=True, or sccountsdiff.model.SaveAveraged(...) in its place."
         )
 
 

@@ -46,31 +46,77 @@ LIBRARY_SIZE = "library_size"
 
 @dataclass(frozen=True)
 class Key(ABC):
-    """One key of a condition."""
+    """One key of a condition.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    """
 
     name: str
 
     @abstractmethod
     def encoder(self, width: int) -> nn.Module:
-        """Module from values of the key to vectors ``(n_cells, width)``; called on non-null values only by mask."""
+        """Module from values of the key to vectors ``(n_cells, width)``.
+
+        Parameters
+        ----------
+        width
+            Length of a vector.
+        """
 
     @abstractmethod
     def is_null(self, value: Tensor) -> Tensor:
-        """Boolean ``(n_cells,)``: where the value is not given."""
+        """Where the value is not given.
+
+        Parameters
+        ----------
+        value
+            Values of the key, one per cell.
+
+        Returns
+        -------
+        Boolean ``(n_cells,)``.
+        """
 
     @abstractmethod
     def null(self, n_cells: int, device: torch.device) -> Tensor:
-        """Null values for ``n_cells`` cells."""
+        """Null values.
+
+        Parameters
+        ----------
+        n_cells
+            Number of cells.
+        device
+            Where to make them.
+        """
 
     @abstractmethod
     def fill(self, value: Tensor, is_null: Tensor) -> Tensor:
-        """``value`` with harmless numbers where it is null, ready for the encoder."""
+        """The values with harmless numbers where they are null, ready for the encoder.
+
+        Parameters
+        ----------
+        value
+            Values of the key, one per cell.
+        is_null
+            Boolean ``(n_cells,)``.
+        """
 
 
 @final
 @dataclass(frozen=True)
 class CategoricalKey(Key):
-    """A key with ``n_levels`` categories, coded 0 to ``n_levels - 1``; -1 is null."""
+    """A key with categories, coded 0 to ``n_levels - 1``; -1 is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    n_levels
+        Number of categories.
+    """
 
     n_levels: int
 
@@ -98,7 +144,15 @@ class CategoricalKey(Key):
 @final
 @dataclass(frozen=True)
 class ContinuousKey(Key):
-    """A number per cell (dose, time), standardised by ``mean`` and ``std``; NaN is null."""
+    """A number per cell (dose, time), standardised; NaN is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    mean, std
+        Moments to standardise with, usually those of the training cells.
+    """
 
     mean: float = 0.0
     std: float = 1.0
@@ -123,7 +177,15 @@ class ContinuousKey(Key):
 @final
 @dataclass(frozen=True)
 class EmbeddingKey(Key):
-    """A dense vector of ``dim`` numbers per cell (a perturbation or dose embedding); a vector with NaN is null."""
+    """A dense vector per cell (a perturbation or dose embedding); a vector with NaN is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    dim
+        Length of the vector.
+    """
 
     dim: int
 
@@ -207,6 +269,10 @@ def drop_condition(
         Chance that a key of a cell is hidden.
     generator
         Source of randomness, on the device of the condition.
+
+    Returns
+    -------
+    The condition with nulls in place of what is hidden.
     """
     dropped = dict(condition)
     given = [key for key in keys if key.name in condition]
@@ -240,6 +306,11 @@ class Guidance(ABC):
     @abstractmethod
     def wrap(self, denoiser: ConditionalDenoiser) -> ConditionalDenoiser:
         """Return the guided denoiser.
+
+        Parameters
+        ----------
+        denoiser
+            A denoiser that was trained with condition dropout.
 
         Raises
         ------

@@ -55,11 +55,17 @@ MIN_DEAD = 1e-3
 
 
 class Survival(NamedTuple):
-    """Survivals drawn for a batch."""
+    """Survivals drawn for a batch.
 
-    #: ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+    Parameters
+    ----------
+    alpha
+        Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+    importance
+        Density of uniform survival over the density drawn from, ``(n_cells, 1)``; 1 where the emphasis is wanted.
+    """
+
     alpha: Tensor
-    #: ``(n_cells, 1)``: density of uniform survival over the density drawn from (1 where the emphasis is wanted).
     importance: Tensor
 
 
@@ -77,7 +83,17 @@ class SurvivalPattern(ABC):
     def draw(
         self, n_cells: int, n_genes: int, generator: torch.Generator | None = None, device: torch.device | None = None
     ) -> Survival:
-        """Draw survivals for a batch."""
+        """Draw survivals for a batch.
+
+        Parameters
+        ----------
+        n_cells, n_genes
+            Shape of the batch.
+        generator
+            Source of randomness, on ``device``; the global one if None.
+        device
+            Where to draw.
+        """
 
 
 @PATTERNS.register("uniform")
@@ -114,7 +130,17 @@ class UniformSurvival(SurvivalPattern):
 
 @final
 class ScheduledSurvival(SurvivalPattern):
-    """The paper's: uniform time, survival from a schedule, importance ``-p'(t)`` back to uniform survival."""
+    """The paper's: uniform time, survival from a schedule, importance ``-p'(t)`` back to uniform survival.
+
+    Parameters
+    ----------
+    schedule
+        Survival as a function of time.
+
+    References
+    ----------
+    CountsDiff, Alg. 1 and appendix B.7.
+    """
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
@@ -157,6 +183,8 @@ class MixtureSurvival(SurvivalPattern):
     ----------
     entrywise_fraction
         Part of the cells with entry-wise survival.
+    log_fraction, floor
+        Of the uniform pattern, see :class:`UniformSurvival`.
     """
 
     def __init__(self, entrywise_fraction: float = 0.35, log_fraction: float = 0.4, floor: float = 0.003) -> None:
@@ -177,7 +205,8 @@ class MixtureSurvival(SurvivalPattern):
             self.entrywise.draw(n_entrywise, n_genes, generator, device),
         ]
         return Survival(
-            torch.cat([part.alpha.expand(-1, n_genes) for part in parts]), torch.cat([part.importance for part in parts])
+            torch.cat([part.alpha.expand(-1, n_genes) for part in parts]),
+            torch.cat([part.importance for part in parts]),
         )
 
 
@@ -186,7 +215,17 @@ class Weighting(ABC):
 
     @abstractmethod
     def weight(self, alpha: Tensor) -> Tensor:
-        """Weight of each entry, same shape as ``alpha``."""
+        """Weight of each entry.
+
+        Parameters
+        ----------
+        alpha
+            Survival, any shape.
+
+        Returns
+        -------
+        Weights, same shape as ``alpha``.
+        """
 
 
 @WEIGHTINGS.register("bound")
@@ -239,7 +278,7 @@ class Objective:
         observed: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Weighted Poisson loss of each cell, summed over its observed entries: ``(n_cells,)``.
+        """Weighted Poisson loss of each cell, summed over its observed entries.
 
         Parameters
         ----------
@@ -254,6 +293,10 @@ class Objective:
             network and carry no loss.
         generator
             Source of randomness, on the device of the counts.
+
+        Returns
+        -------
+        Losses ``(n_cells,)``, like nats under the bound's weighting.
         """
         survival = self.pattern.draw(len(x_0), x_0[0].numel(), generator, x_0.device)
         condition = drop_condition(condition, denoiser.keys, denoiser.condition_dropout, generator)

@@ -46,4 +46,18 @@ class Denoiser(nn.Module, ABC):
 
     @abstractmethod
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
-        """Features of the cells ``(n_cells, width)``: the last hidden layer, from which all rates are linear logits."""
+        """Features of the cells: the last hidden layer.
+
+        Parameters
+        ----------
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        condition
+            Condition of each cell.
+
+        Returns
+        -------
+        ``(n_cells, width)``.
+        """

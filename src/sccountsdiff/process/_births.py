@@ -20,7 +20,21 @@ class Births(ABC):
 
     @abstractmethod
     def draw(self, posterior: Posterior, birth: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw births; each missing molecule returns with probability ``birth`` (broadcastable)."""
+        """Draw the molecules that return in one step.
+
+        Parameters
+        ----------
+        posterior
+            What a denoiser believes is missing of each entry.
+        birth
+            Probability with which each missing molecule returns, broadcastable to the posterior's mean.
+        generator
+            Source of randomness, on the device of the posterior; the global one if None.
+
+        Returns
+        -------
+        Integer-valued floats ``(n_cells, n_genes)``.
+        """
 
 
 @BIRTHS.register("poisson")

@@ -27,7 +27,7 @@ _QUANTILE_STEPS = 40
 class Posterior(ABC):
     """What a denoiser believes about the missing molecules of each entry.
 
-    Parameters
+    Attributes
     ----------
     rate
         Posterior mean of the rate: expected UMI counts of a fresh full measurement, ``(n_cells, n_genes)``.
@@ -56,29 +56,98 @@ class Posterior(ABC):
     def nll(self, missing: Tensor) -> Tensor:
         r"""Poisson (Bregman) loss of each entry: :math:`(1 - \alpha) r - m \log r`.
 
-        Minimised in expectation by the true posterior mean, whatever the form of the posterior
-        (CountsDiff, eq. of the training loss, up to terms without ``r``).
+        Minimised in expectation by the true posterior mean, whatever the form of the posterior.
+
+        Parameters
+        ----------
+        missing
+            Missing molecules, integer-valued floats ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        Loss of each entry in nats, up to terms without the rate, ``(n_cells, n_genes)``.
+
+        References
+        ----------
+        CountsDiff, Alg. 1 (training loss).
         """
         return self.mean - torch.xlogy(missing, self.rate.clamp_min(MIN_RATE))
 
     @abstractmethod
     def draw_rate(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw a rate for each entry."""
+        """Draw a rate for each entry.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness, on the device of the rates; the global one if None.
+
+        Returns
+        -------
+        Rates ``(n_cells, n_genes)``.
+        """
 
     def draw(self, generator: torch.Generator | None = None, fraction: Tensor | float = 1.0) -> Tensor:
-        """Draw integer missing molecules, each of which shows up with probability ``fraction``."""
+        """Draw missing molecules.
+
+        Parameters
+        ----------
+        generator
+            Source of randomness, on the device of the rates; the global one if None.
+        fraction
+            Probability with which each missing molecule shows up, broadcastable to the rates.
+
+        Returns
+        -------
+        Integer-valued floats ``(n_cells, n_genes)``.
+        """
         return poisson((1 - self.alpha) * fraction * self.draw_rate(generator), generator)
 
     @abstractmethod
     def log_prob(self, missing: Tensor) -> Tensor:
-        """Log probability of ``missing`` molecules, per entry."""
+        """Log probability of missing molecules.
+
+        Parameters
+        ----------
+        missing
+            Integer-valued floats, broadcastable to the rates.
+
+        Returns
+        -------
+        Nats, per entry ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def cdf(self, missing: Tensor) -> Tensor:
-        """Probability of at most ``missing`` molecules, per entry; 0 for negative values."""
+        """Probability of at most so many missing molecules.
+
+        Parameters
+        ----------
+        missing
+            Numbers of molecules, broadcastable to the rates; 0 is returned for negative ones.
+
+        Returns
+        -------
+        Probabilities, per entry ``(n_cells, n_genes)``.
+        """
 
     def quantile(self, level: float) -> Tensor:
-        """Smallest count whose :meth:`cdf` reaches ``level``, per entry."""
+        """Smallest number of missing molecules whose :meth:`cdf` reaches a level.
+
+        Parameters
+        ----------
+        level
+            Between 0 and 1, both excluded.
+
+        Returns
+        -------
+        Integer-valued floats, per entry ``(n_cells, n_genes)``.
+
+        Raises
+        ------
+        ValueError
+            If the level lies outside (0, 1).
+        """
         if not 0 < level < 1:
             raise ValueError(f"A quantile level must lie strictly between 0 and 1, got {level}.")
         low = torch.full_like(self.rate, -1.0)
@@ -96,19 +165,48 @@ class Posterior(ABC):
     def tilt(self, toward: Self, away: Self, scale: float) -> Self:
         r"""Multiply the rate by ``(toward.rate / away.rate) ** scale``: guidance in log rates.
 
-        With ``self = away = null`` this is classifier-free guidance (CountsDiff, section 3.3; Nisonoff et al. 2025).
+        With ``self = away = null`` this is classifier-free guidance.
+
+        Parameters
+        ----------
+        toward, away
+            Posteriors whose log rates span the direction, usually with and without a condition.
+        scale
+            How far to go; 0 changes nothing.
+
+        Returns
+        -------
+        A posterior of the same kind, with the spread of this one.
+
+        References
+        ----------
+        CountsDiff, section 3.3; Nisonoff et al. 2025.
         """
         log_factor = scale * (toward.rate.clamp_min(MIN_RATE).log() - away.rate.clamp_min(MIN_RATE).log())
         return self.with_rate(self.rate * log_factor.exp())
 
     @abstractmethod
     def with_rate(self, rate: Tensor) -> Self:
-        """The same posterior with another mean rate (relative spread kept)."""
+        """The same posterior with another mean rate; the relative spread is kept.
+
+        Parameters
+        ----------
+        rate
+            Mean of the rates, ``(n_cells, n_genes)``.
+        """
 
 
 @final
 class PoissonPosterior(Posterior):
-    """The rate is known exactly: missing molecules are Poisson with mean ``(1 - alpha) * rate``."""
+    """The rate is known exactly: missing molecules are Poisson with mean ``(1 - alpha) * rate``.
+
+    Parameters
+    ----------
+    rate
+        The rate, ``(n_cells, n_genes)``.
+    alpha
+        Survival, broadcastable to ``rate``.
+    """
 
     def __init__(self, rate: Tensor, alpha: Tensor) -> None:
         self.rate = rate

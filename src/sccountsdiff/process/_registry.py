@@ -26,7 +26,22 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         self._classes: dict[str, type[T]] = {}
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator that files a class under ``name``; a taken name raises ``ValueError``."""
+        """Class decorator that files a class.
+
+        Parameters
+        ----------
+        name
+            Public name of the class.
+
+        Returns
+        -------
+        The decorator; it returns the class unchanged.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken.
+        """
 
         def decorate(cls: type[T]) -> type[T]:
             if name in self._classes:

@@ -32,11 +32,31 @@ class Schedule(ABC):
 
     @abstractmethod
     def survival(self, t: Tensor) -> Tensor:
-        """Survival probability at times ``t`` in [0, 1]; same shape as ``t``."""
+        """Survival probability.
+
+        Parameters
+        ----------
+        t
+            Times in [0, 1], any shape.
+
+        Returns
+        -------
+        Probabilities, same shape as ``t``.
+        """
 
     @abstractmethod
     def derivative(self, t: Tensor) -> Tensor:
-        """Derivative of :meth:`survival` with respect to time (never positive); same shape as ``t``."""
+        """Derivative of :meth:`survival` with respect to time.
+
+        Parameters
+        ----------
+        t
+            Times in [0, 1], any shape.
+
+        Returns
+        -------
+        Slopes, never positive, same shape as ``t``.
+        """
 
 
 @SCHEDULES.register("cosine")

@@ -14,7 +14,21 @@ from sccountsdiff.process._random import binomial
 
 
 def max_death(alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
-    r"""Largest admissible death probability, :math:`\min(1, (1 - \alpha_s) / \alpha_t)` (CountsDiff, Prop. 3.2)."""
+    r"""Largest admissible death probability of a reverse step, :math:`\min(1, (1 - \alpha_s) / \alpha_t)`.
+
+    Parameters
+    ----------
+    alpha_t, alpha_s
+        Survival now and after the step; any broadcastable shapes.
+
+    Returns
+    -------
+    Probabilities of the broadcast shape; 1 where ``alpha_t`` is 0, for nobody is left to die.
+
+    References
+    ----------
+    CountsDiff, Prop. 3.2.
+    """
     # At alpha_t = 0 nobody is left to die and any death probability will do.
     ratio = torch.where(alpha_t > 0, (1 - alpha_s) / alpha_t.clamp_min(torch.finfo(alpha_t.dtype).tiny), 1.0)
     return ratio.clamp(0, 1)
@@ -34,6 +48,10 @@ def bridge(alpha_t: Tensor, alpha_s: Tensor, death: Tensor) -> Tensor:
     death
         Death probability ``sigma`` of the living, at most :func:`max_death`.
 
+    Returns
+    -------
+    Probabilities of the broadcast shape.
+
     References
     ----------
     CountsDiff, Prop. 3.2 and Alg. 2.
@@ -48,13 +66,33 @@ class Process(ABC):
 
     @abstractmethod
     def corrupt(self, x_0: Tensor, alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``x_t`` given clean counts ``x_0`` ``(n_cells, n_genes)`` and survival ``alpha`` (broadcastable)."""
+        """Draw surviving counts ``x_t``.
+
+        Parameters
+        ----------
+        x_0
+            Clean UMI counts, integer-valued floats ``(n_cells, n_genes)``.
+        alpha
+            Survival, broadcastable to ``x_0``.
+        generator
+            Source of randomness, on the device of the counts; the global one if None.
+        """
 
     @abstractmethod
     def renoise(
         self, x_s: Tensor, alpha_s: Tensor, alpha_t: Tensor, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw ``x_t`` given the state at a larger survival, ``alpha_s >= alpha_t``."""
+        """Draw ``x_t`` given the state at a larger survival.
+
+        Parameters
+        ----------
+        x_s
+            Counts that survived at ``alpha_s``, ``(n_cells, n_genes)``.
+        alpha_s, alpha_t
+            Survival of the state and of the one wanted, ``alpha_s >= alpha_t``; broadcastable to ``x_s``.
+        generator
+            Source of randomness, on the device of the counts; the global one if None.
+        """
 
     @abstractmethod
     def revive(
@@ -66,7 +104,23 @@ class Process(ABC):
         births: Births,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw ``x_s`` at the larger survival ``alpha_s``, given ``x_t`` and the posterior over what is missing."""
+        """Draw ``x_s`` at a larger survival: one reverse step.
+
+        Parameters
+        ----------
+        x_t
+            Surviving counts, ``(n_cells, n_genes)``.
+        posterior
+            What a denoiser believes is missing; it knows the survival of ``x_t``.
+        alpha_s
+            Survival after the step, broadcastable to ``x_t``.
+        death
+            Death probability of the living, broadcastable to ``x_t``; at most :func:`max_death`.
+        births
+            How births are drawn from the posterior.
+        generator
+            Source of randomness, on the device of the counts; the global one if None.
+        """
 
 
 @final

@@ -26,7 +26,17 @@ class Attrition(ABC):
 
     @abstractmethod
     def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
-        """Death probability, same shape as the survivals, between 0 and :func:`~sccountsdiff.process.max_death`."""
+        """Death probability of the living.
+
+        Parameters
+        ----------
+        alpha_t, alpha_s
+            Survival before and after the step, ``alpha_s >= alpha_t``; any broadcastable shapes.
+
+        Returns
+        -------
+        Probabilities of the broadcast shape, between 0 and :func:`~sccountsdiff.process.max_death`.
+        """
 
 
 @ATTRITIONS.register("none")
@@ -45,6 +55,11 @@ class ConstantAttrition(Attrition):
     """The same death probability at every step, as far as it is admissible.
 
     Without the clamp the last steps would need birth probabilities above 1.
+
+    Parameters
+    ----------
+    sigma
+        Death probability, between 0 and 1.
     """
 
     def __init__(self, sigma: float) -> None:
@@ -61,6 +76,11 @@ class CappedAttrition(Attrition):
     """The admissible maximum, capped: ``min(eta, maximum)`` (ReMDM's "cap").
 
     Once a constant is clamped to what is admissible the two rules agree; both names exist because papers use both.
+
+    Parameters
+    ----------
+    eta
+        The cap, between 0 and 1.
     """
 
     def __init__(self, eta: float) -> None:
@@ -74,7 +94,13 @@ class CappedAttrition(Attrition):
 @ATTRITIONS.register("rescaled")
 @final
 class RescaledAttrition(Attrition):
-    """A fraction ``eta`` of the admissible maximum (the paper's rule, eta .005 to .02); 1 is the maximum itself."""
+    """A fraction of the admissible maximum: the paper's rule.
+
+    Parameters
+    ----------
+    eta
+        The fraction, between 0 and 1; the paper uses .005 to .02.
+    """
 
     def __init__(self, eta: float) -> None:
         self.eta = _checked(eta, "eta")

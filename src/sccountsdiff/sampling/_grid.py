@@ -55,7 +55,22 @@ def _time_of(schedule: Schedule, alpha: float) -> float:
 
 
 def explicit_grid(survivals: Sequence[float] | Tensor) -> Tensor:
-    """A user's own grid, checked: it must rise strictly from its start (at least 0) to 1."""
+    """A user's own grid, checked.
+
+    Parameters
+    ----------
+    survivals
+        Survivals that rise strictly from that of the start (at least 0) to 1.
+
+    Returns
+    -------
+    ``(n_steps + 1,)`` survivals.
+
+    Raises
+    ------
+    ValueError
+        If they do not.
+    """
     grid = torch.as_tensor(survivals, dtype=torch.get_default_dtype())
     if grid.dim() != 1 or len(grid) < 2 or bool((grid.diff() <= 0).any()) or grid[0] < 0 or grid[-1] != 1:
         raise ValueError(f"A survival grid must rise strictly from at least 0 to exactly 1, got {grid.tolist()}.")

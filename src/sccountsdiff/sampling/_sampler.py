@@ -16,15 +16,23 @@ from sccountsdiff.sampling._attrition import Attrition, NoAttrition
 
 
 class Step(NamedTuple):
-    """What a callback sees of a step, before it is taken."""
+    """What a callback sees of a step, before it is taken.
 
-    #: Number of the step, from 0.
+    Parameters
+    ----------
+    number
+        Number of the step, from 0.
+    alpha
+        Survival before the step.
+    x_t
+        State before the step, ``(n_cells, n_genes)``.
+    posterior
+        What the denoiser believes is missing.
+    """
+
     number: int
-    #: Survival before the step.
     alpha: Tensor
-    #: State before the step, ``(n_cells, n_genes)``.
     x_t: Tensor
-    #: What the denoiser believes is missing.
     posterior: Posterior
 
 
@@ -45,11 +53,31 @@ class Known:
     mask: Tensor
 
     def impose(self, x_t: Tensor) -> Tensor:
-        """The state with the known counts put in."""
+        """Put the known counts into a state.
+
+        Parameters
+        ----------
+        x_t
+            State, ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        A new state.
+        """
         return torch.where(self.mask, self.values, x_t)
 
     def survival(self, alpha: Tensor) -> Tensor:
-        """Per-entry survival: 1 where known, ``alpha`` elsewhere."""
+        """Survival of the entries: 1 where known.
+
+        Parameters
+        ----------
+        alpha
+            Survival of the others, broadcastable to the mask.
+
+        Returns
+        -------
+        ``(n_cells, n_genes)``.
+        """
         return torch.where(self.mask, 1.0, alpha)
 
 

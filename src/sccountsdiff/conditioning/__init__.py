@@ -1,0 +1,41 @@
+"""Conditions: what is known of a cell besides its counts, and how hard to insist on it.
+
+A *condition* maps names of keys to one value per cell: integer codes for a categorical key, floats for a continuous
+one, vectors for an embedding. A null value (code -1, NaN) or an absent key means "not given": the network then sees a
+learned null vector, which is what a model trained with condition dropout has learned to marginalise over.
+
+Guidance is an object that wraps a denoiser into another denoiser; samplers do not know of it.
+
+The key ``"library_size"`` is reserved: the UMI total of the cell, read by denoisers that scale their rates to it.
+"""
+
+from sccountsdiff.conditioning._encoder import ConditionEncoder, drop_condition
+from sccountsdiff.conditioning._guidance import (
+    ClassifierFreeGuidance,
+    CompositionalGuidance,
+    ConditionalDenoiser,
+    Guidance,
+)
+from sccountsdiff.conditioning._keys import (
+    LIBRARY_SIZE,
+    CategoricalKey,
+    Condition,
+    ContinuousKey,
+    EmbeddingKey,
+    Key,
+)
+
+__all__ = [
+    "LIBRARY_SIZE",
+    "CategoricalKey",
+    "ClassifierFreeGuidance",
+    "CompositionalGuidance",
+    "Condition",
+    "ConditionEncoder",
+    "ConditionalDenoiser",
+    "ContinuousKey",
+    "EmbeddingKey",
+    "Guidance",
+    "Key",
+    "drop_condition",
+]

@@ -1,0 +1,83 @@
+"""From conditions to tokens, and the dropping of keys that teaches a network its null."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from sccountsdiff.conditioning._keys import Condition, Key
+
+
+@final
+class ConditionEncoder(nn.Module):
+    """Encode a condition as one token per key, with a learned null token for each.
+
+    Parameters
+    ----------
+    keys
+        The keys, in a fixed order.
+    width
+        Length of a token.
+    """
+
+    def __init__(self, keys: Sequence[Key], width: int) -> None:
+        super().__init__()
+        self.keys = tuple(keys)
+        self.width = width
+        self.encoders = nn.ModuleList(key.encoder(width) for key in self.keys)
+        self.null_tokens = nn.Parameter(torch.randn(len(self.keys), width) * 0.02)
+
+    def forward(self, condition: Condition, n_cells: int) -> Tensor:
+        """Tokens ``(n_cells, n_keys, width)``."""
+        tokens = []
+        for key, encoder, null_token in zip(self.keys, self.encoders, self.null_tokens, strict=True):
+            value = condition.get(key.name)
+            if value is None:
+                tokens.append(null_token.expand(n_cells, -1))
+                continue
+            is_null = key.is_null(value)
+            token = encoder(key.fill(value, is_null))
+            tokens.append(torch.where(is_null.unsqueeze(-1), null_token.to(token.dtype), token))
+        return torch.stack(tokens, 1) if tokens else self.null_tokens.new_zeros(n_cells, 0, self.width)
+
+
+def drop_condition(
+    condition: Condition, keys: Sequence[Key], probability: float, generator: torch.Generator | None = None
+) -> dict[str, Tensor]:
+    """Hide keys at random, so that the network learns the null tokens.
+
+    Half of the dropping takes all keys of a cell at once (for joint guidance), half takes each key by itself (for
+    compositional guidance and for conditions given in part). The library size is kept.
+
+    Parameters
+    ----------
+    condition
+        Condition of ``n_cells`` cells.
+    keys
+        Keys of the denoiser.
+    probability
+        Chance that a key of a cell is hidden.
+    generator
+        Source of randomness, on the device of the condition.
+
+    Returns
+    -------
+    The condition with nulls in place of what is hidden.
+    """
+    dropped = dict(condition)
+    given = [key for key in keys if key.name in condition]
+    if not given or probability == 0:
+        return dropped
+    n_cells, device = len(condition[given[0].name]), condition[given[0].name].device
+    one_way = 1 - math.sqrt(1 - probability)
+    all_keys = torch.rand(n_cells, generator=generator, device=device) < one_way
+    for key in given:
+        hide = all_keys | (torch.rand(n_cells, generator=generator, device=device) < one_way)
+        value = condition[key.name]
+        hide = hide.view(-1, *[1] * (value.dim() - 1))
+        dropped[key.name] = torch.where(hide, key.null(n_cells, device).to(value.dtype), value)
+    return dropped

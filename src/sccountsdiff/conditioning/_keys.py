@@ -1,0 +1,192 @@
+"""Keys of a condition: what a value of each kind looks like, and what it looks like when it is not given."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+
+#: Name of a key -> one value per cell: ``(n_cells,)`` codes or floats, ``(n_cells, dim)`` vectors.
+Condition: TypeAlias = Mapping[str, Tensor]
+
+#: Reserved key: UMI total of each cell, NaN where unknown.
+LIBRARY_SIZE = "library_size"
+
+
+@dataclass(frozen=True)
+class Key(ABC):
+    """One key of a condition.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    """
+
+    name: str
+
+    @abstractmethod
+    def encoder(self, width: int) -> nn.Module:
+        """Module from values of the key to vectors ``(n_cells, width)``.
+
+        Parameters
+        ----------
+        width
+            Length of a vector.
+        """
+
+    @abstractmethod
+    def is_null(self, value: Tensor) -> Tensor:
+        """Where the value is not given.
+
+        Parameters
+        ----------
+        value
+            Values of the key, one per cell.
+
+        Returns
+        -------
+        Boolean ``(n_cells,)``.
+        """
+
+    @abstractmethod
+    def null(self, n_cells: int, device: torch.device) -> Tensor:
+        """Null values.
+
+        Parameters
+        ----------
+        n_cells
+            Number of cells.
+        device
+            Where to make them.
+        """
+
+    @abstractmethod
+    def fill(self, value: Tensor, is_null: Tensor) -> Tensor:
+        """The values with harmless numbers where they are null, ready for the encoder.
+
+        Parameters
+        ----------
+        value
+            Values of the key, one per cell.
+        is_null
+            Boolean ``(n_cells,)``.
+        """
+
+
+@final
+@dataclass(frozen=True)
+class CategoricalKey(Key):
+    """A key with categories, coded 0 to ``n_levels - 1``; -1 is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    n_levels
+        Number of categories.
+    """
+
+    n_levels: int
+
+    def encoder(self, width: int) -> nn.Module:
+        """Embedding table."""
+        return nn.Embedding(self.n_levels, width)
+
+    def is_null(self, value: Tensor) -> Tensor:
+        """Code -1; any other code outside the table raises ``ValueError``."""
+        outside = (value < -1) | (value >= self.n_levels)
+        if bool(outside.any()):
+            code = int(value[outside][0])
+            raise ValueError(f"Code {code} of condition {self.name!r} lies outside 0..{self.n_levels - 1} (null: -1).")
+        return value == -1
+
+    def null(self, n_cells: int, device: torch.device) -> Tensor:
+        """Codes -1."""
+        return torch.full((n_cells,), -1, dtype=torch.long, device=device)
+
+    def fill(self, value: Tensor, is_null: Tensor) -> Tensor:
+        """Code 0 where null."""
+        return value.masked_fill(is_null, 0)
+
+
+@final
+@dataclass(frozen=True)
+class ContinuousKey(Key):
+    """A number per cell (dose, time), standardised; NaN is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    mean, std
+        Moments to standardise with, usually those of the training cells.
+    """
+
+    mean: float = 0.0
+    std: float = 1.0
+
+    def encoder(self, width: int) -> nn.Module:
+        """Small network of the standardised value."""
+        return nn.Sequential(_Standardise(self.mean, self.std), nn.Linear(1, width), nn.SiLU(), nn.Linear(width, width))
+
+    def is_null(self, value: Tensor) -> Tensor:
+        """NaN."""
+        return value.isnan()
+
+    def null(self, n_cells: int, device: torch.device) -> Tensor:
+        """NaN."""
+        return torch.full((n_cells,), math.nan, device=device)
+
+    def fill(self, value: Tensor, is_null: Tensor) -> Tensor:
+        """The mean where null."""
+        return value.masked_fill(is_null, self.mean)
+
+
+@final
+@dataclass(frozen=True)
+class EmbeddingKey(Key):
+    """A dense vector per cell (a perturbation or dose embedding); a vector with NaN is null.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    dim
+        Length of the vector.
+    """
+
+    dim: int
+
+    def encoder(self, width: int) -> nn.Module:
+        """Small network of the layer-normalised vector."""
+        return nn.Sequential(nn.LayerNorm(self.dim), nn.Linear(self.dim, width), nn.SiLU(), nn.Linear(width, width))
+
+    def is_null(self, value: Tensor) -> Tensor:
+        """Any NaN in the vector."""
+        return value.isnan().any(-1)
+
+    def null(self, n_cells: int, device: torch.device) -> Tensor:
+        """Vectors of NaN."""
+        return torch.full((n_cells, self.dim), math.nan, device=device)
+
+    def fill(self, value: Tensor, is_null: Tensor) -> Tensor:
+        """Zero vectors where null."""
+        return value.masked_fill(is_null.unsqueeze(-1), 0.0)
+
+
+@final
+class _Standardise(nn.Module):
+    """``(value - mean) / std`` as a column."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std or 1.0
+
+    def forward(self, value: Tensor) -> Tensor:
+        return ((value - self.mean) / self.std).unsqueeze(-1)

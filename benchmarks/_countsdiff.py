@@ -7,8 +7,7 @@ import time
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
-import scvi
-import torch
+from _training import QUIET, prepare
 
 from sccountsdiff import CountsDiff
 
@@ -24,13 +23,12 @@ def fit(
 
     ``settings`` go to the constructor and ``train`` to :meth:`CountsDiff.train`; both are empty but for ablations.
     """
-    torch.set_num_threads(1)
-    scvi.settings.seed = seed
+    prepare(seed)
     adata = ad.AnnData(counts.astype(np.float32))
     CountsDiff.setup_anndata(adata)
     model = CountsDiff(adata, **settings)
     start = time.perf_counter()
-    model.train(max_epochs=max_epochs, accelerator="cpu", devices=1, enable_progress_bar=False, **(train or {}))
+    model.train(max_epochs=max_epochs, **QUIET, **(train or {}))
     return model, time.perf_counter() - start
 
 

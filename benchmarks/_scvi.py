@@ -9,7 +9,6 @@ Two settings of the stopping rule; where scores are compared, the better one cou
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 
@@ -18,6 +17,7 @@ import numpy as np
 import scipy.sparse as sp
 import scvi
 import torch
+from _training import QUIET, prepare
 
 STOPPING = {
     "early": {"early_stopping": True},
@@ -26,27 +26,24 @@ STOPPING = {
 
 
 def fit(
-    counts: sp.csr_matrix, stopping: str, seed: int, max_epochs: int | None = None
+    counts: sp.csr_matrix,
+    stopping: str,
+    seed: int,
+    max_epochs: int | None = None,
+    train: dict[str, object] | None = None,
 ) -> tuple[scvi.model.SCVI, float]:
-    """Train scVI on raw counts of shape ``(n_cells, n_genes)``; return the model and the training seconds."""
-    for name in ("scvi", "lightning.pytorch", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    torch.set_num_threads(1)
-    scvi.settings.seed = seed
+    """Train scVI on raw counts of shape ``(n_cells, n_genes)``; return the model and the training seconds.
+
+    ``train`` goes to :meth:`scvi.model.SCVI.train`.
+    """
+    prepare(seed)
     adata = ad.AnnData(counts.astype(np.float32))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scvi.model.SCVI.setup_anndata(adata)
         model = scvi.model.SCVI(adata, gene_likelihood="nb", use_observed_lib_size=True)
         start = time.perf_counter()
-        model.train(
-            max_epochs=max_epochs,
-            accelerator="cpu",
-            devices=1,
-            enable_progress_bar=False,
-            logger=False,
-            **STOPPING[stopping],
-        )
+        model.train(max_epochs=max_epochs, logger=False, **QUIET, **STOPPING[stopping], **(train or {}))
     model.module.eval()
     return model, time.perf_counter() - start
 

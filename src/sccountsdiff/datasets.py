@@ -39,17 +39,17 @@ def pbmc68k() -> AnnData:
     ValueError
         If the installed scanpy ships values from which no integer counts can be recovered.
 
+    References
+    ----------
+    Zheng et al. (2017), Massively parallel digital transcriptional profiling of single cells,
+    Nature Communications 8, 14049.
+
     Examples
     --------
     >>> import sccountsdiff
     >>> adata = sccountsdiff.datasets.pbmc68k()
     >>> adata.shape
     (700, 765)
-
-    References
-    ----------
-    Zheng et al. (2017), Massively parallel digital transcriptional profiling of single cells,
-    Nature Communications 8, 14049.
     """
     import scanpy as sc  # takes seconds, and nothing else here needs it
 

@@ -17,9 +17,16 @@ CHUNK_SIZE = 4096
 
 
 def row_readable(matrix: Any) -> Any:
-    """Return ``matrix`` in a form whose rows can be read fast; the caller's object is never changed.
+    """Return a matrix in a form whose rows can be read fast; the caller's object is never changed.
 
-    Column-wise and coordinate sparse matrices are converted to ``csr``; everything else is returned as it is.
+    Parameters
+    ----------
+    matrix
+        ``(n_cells, n_genes)``: an array, sparse matrix, on-disk dataset or dask array.
+
+    Returns
+    -------
+    A ``csr_matrix`` if the matrix is sparse and in memory, else the matrix itself.
     """
     if sparse.issparse(matrix):
         return sparse.csr_matrix(matrix)
@@ -55,7 +62,19 @@ def read_rows(matrix: Any, rows: slice | NDArray[np.integer]) -> Rows:
 
 
 def row_chunks(matrix: Any, chunk_size: int = CHUNK_SIZE) -> Iterator[tuple[slice, Rows]]:
-    """Iterate over consecutive blocks of rows, as ``(slice, rows)``."""
+    """Iterate over consecutive blocks of rows.
+
+    Parameters
+    ----------
+    matrix
+        As for :func:`read_rows`.
+    chunk_size
+        Rows of a block.
+
+    Yields
+    ------
+    The slice of a block and its rows.
+    """
     matrix = row_readable(matrix)
     for start in range(0, matrix.shape[0], chunk_size):
         block = slice(start, min(start + chunk_size, matrix.shape[0]))

@@ -31,7 +31,7 @@ class InvalidCountsError(ValueError):
 class CountScan:
     """Totals of a matrix of counts.
 
-    Attributes
+    Parameters
     ----------
     gene_total
         UMIs of each gene, ``(n_genes,)``.
@@ -53,6 +53,11 @@ class CountScan:
 
 def check_counts(values: NDArray[Any]) -> tuple[str, int] | None:
     """Find the first value that is no count.
+
+    Parameters
+    ----------
+    values
+        Entries of a matrix, ``(n_values,)``.
 
     Returns
     -------
@@ -97,6 +102,10 @@ def scan_counts(
         Names for error messages; positions are used if missing.
     where
         What the matrix is called in error messages, for example ``"adata.layers['counts']"``.
+
+    Returns
+    -------
+    The totals.
 
     Raises
     ------

@@ -52,6 +52,10 @@ class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
         More arguments of the denoiser, see :class:`~sccountsdiff.nets.GeneMLP` and
         :class:`~sccountsdiff.nets.GeneTransformer`.
 
+    References
+    ----------
+    CountsDiff: diffusion on the natural numbers (arXiv 2604.03779).
+
     Examples
     --------
     >>> adata = sccountsdiff.datasets.pbmc68k()
@@ -60,10 +64,6 @@ class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
     >>> model.train()
     >>> model.impute()  # adata.layers["imputed"]
     >>> cells = model.generate({"cell_type": "CD19+ B"}, n_cells=200)
-
-    References
-    ----------
-    CountsDiff: diffusion on the natural numbers (arXiv 2604.03779).
     """
 
     _module_cls = CountDiffusionModule

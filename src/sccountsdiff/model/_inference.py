@@ -27,11 +27,17 @@ if TYPE_CHECKING:
 
 
 class BoundEstimate(NamedTuple):
-    """A bound in nats per cell, and how precisely it was computed."""
+    """A bound in nats per cell, and how precisely it was computed.
 
-    #: Mean over cells of the upper bound on ``-log p(x | library size, condition)``.
+    Parameters
+    ----------
+    nats
+        Mean over cells of the upper bound on ``-log p(x | library size, condition)``.
+    error
+        Monte-Carlo standard error of that mean (for these cells; not the spread between cells).
+    """
+
     nats: float
-    #: Monte-Carlo standard error of that mean (for these cells; not the spread between cells).
     error: float
 
 

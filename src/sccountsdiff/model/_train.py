@@ -32,6 +32,17 @@ def default_max_epochs(n_cells: int, batch_size: int) -> int:
 
     About 3,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
     cells: 7,500 at 20,000, 14,000 at 100,000 and 36,000 (5 epochs) at 1,000,000.
+
+    Parameters
+    ----------
+    n_cells
+        Number of training cells.
+    batch_size
+        Cells in a minibatch.
+
+    Returns
+    -------
+    Number of passes over the training cells, between 1 and 1,000.
     """
     steps = 3000 * max(1.0, n_cells / 2000) ** 0.4
     steps_per_epoch = math.ceil(n_cells / batch_size)

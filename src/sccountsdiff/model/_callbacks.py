@@ -134,20 +134,19 @@ class SaveLast(Callback):
     ----------
     directory
         Where to keep it.
-    seconds
-        Least time between two checkpoints.
     """
 
     FILE_NAME = "last.ckpt"
+    #: Least time between two checkpoints.
+    SECONDS = 30.0
 
-    def __init__(self, directory: str | os.PathLike[str], seconds: float = 30.0) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.path = Path(directory) / self.FILE_NAME
-        self.seconds = seconds
         self._saved_at = time.monotonic()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if the last time is long ago."""
-        if time.monotonic() - self._saved_at >= self.seconds:
+        if time.monotonic() - self._saved_at >= self.SECONDS:
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

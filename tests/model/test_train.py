@@ -1,0 +1,190 @@
+"""Training: schedule, held-out bound, interruption, checkpoints."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scvi
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from sccountsdiff import CountsDiff
+from sccountsdiff.model import SaveAveraged, default_max_epochs
+from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
+
+
+class Raise(Callback):
+    """Raise an exception in some epoch."""
+
+    def __init__(self, epoch: int, error: BaseException) -> None:
+        self.epoch, self.error = epoch, error
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise self.error
+
+
+class Epochs(Callback):
+    """Remember the epochs that were trained."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        self.seen.append(trainer.current_epoch)
+
+
+@pytest.mark.parametrize(
+    ("n_cells", "least", "most"), [(500, 500, 1000), (3_000, 100, 200), (100_000, 10, 40), (1_000_000, 3, 10)]
+)
+def test_default_epochs_fall_with_the_number_of_cells(n_cells, least, most):
+    assert least <= default_max_epochs(n_cells, 128) <= most
+
+
+def test_training_lowers_the_held_out_bound_and_keeps_a_history(trained):
+    bounds = trained.history["elbo_validation"]["elbo_validation"]
+    assert bounds.dtype == float
+    assert bounds.iloc[-1] < bounds.iloc[0] - 5
+    assert set(trained.history) >= {"train_loss", "validation_loss", "elbo_validation"}
+    assert "held-out bound" in repr(trained)
+    assert len(trained.train_indices) == 216
+    assert len(trained.validation_indices) == 24
+
+
+def test_seeded_trainings_are_equal(make_adata, quick_train):
+    weights = []
+    for _ in range(2):
+        scvi.settings.seed = 3
+        data = make_adata()
+        CountsDiff.setup_anndata(data, layer="counts")
+        model = quick_train(CountsDiff(data, n_hidden=8), 2)
+        weights.append(torch.cat([p.flatten() for p in model.module.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_the_final_weights_are_the_averaged_ones(model, quick_train):
+    class Spy(AverageWeights):
+        def on_train_end(self, trainer, pl_module):
+            self.raw = {k: v.clone() for k, v in pl_module.module.state_dict().items()}
+
+    spy = Spy()
+    quick_train(model, 3, callbacks=[spy], train_size=1.0)
+    changed = [name for name, value in model.module.state_dict().items() if not torch.equal(value, spy.raw[name])]
+    assert changed
+
+
+def test_interruption_keeps_what_was_learned(model, quick_train):
+    before = [p.clone() for p in model.module.parameters()]
+    with pytest.warns(UserWarning, match="interrupted in epoch 3 of 50"):
+        quick_train(model, 50, callbacks=[Raise(3, KeyboardInterrupt())])
+    assert model.is_trained
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.module.parameters(), strict=True))
+    assert len(model.history["train_loss"]) == 3
+    assert model.generate(n_cells=2, seed=0).n_obs == 2
+
+
+def test_a_killed_training_resumes_where_it_was(make_adata, quick_train, tmp_path, monkeypatch):
+    monkeypatch.setattr(SaveLast, "SECONDS", 0.0)
+
+    def fresh():
+        data = make_adata()
+        CountsDiff.setup_anndata(data, layer="counts")
+        return CountsDiff(data, n_hidden=8)
+
+    with pytest.raises(RuntimeError, match="killed"):
+        quick_train(fresh(), 6, checkpoint_dir=tmp_path, callbacks=[Raise(4, RuntimeError("killed"))])
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=False)
+    assert checkpoint["epoch"] == 3
+    assert not torch.equal(
+        checkpoint["state_dict"]["module.denoiser.to_logits.weight"],
+        checkpoint["current_model_state"]["module.denoiser.to_logits.weight"],
+    ), "the checkpoint holds averaged weights beside the raw ones"
+
+    epochs, model = Epochs(), fresh()
+    quick_train(model, 6, checkpoint_dir=tmp_path, callbacks=[epochs])
+    assert epochs.seen == [4, 5]
+    assert model.is_trained
+
+    # Once more, after the end: nothing is left to train, and the result is the same.
+    again = fresh()
+    quick_train(again, 6, checkpoint_dir=tmp_path)
+    for a, b in zip(model.module.parameters(), again.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_best_weights_come_back_if_the_last_are_worse():
+    averaging = AverageWeights()
+    keep = KeepBest(averaging)
+    keep.best, keep.last, keep.best_state = torch.zeros(50), torch.ones(50), {"weight": torch.tensor(3.0)}
+    plan = torch.nn.Module()
+    plan.module = torch.nn.Module()
+    plan.module.register_buffer("weight", torch.tensor(1.0))
+    keep.on_train_end(None, plan)
+    assert plan.module.weight == 3
+
+    keep.last, plan.module.weight = torch.randn(50) * 0.1, torch.tensor(1.0)
+    keep.last -= keep.last.mean()
+    keep.on_train_end(None, plan)
+    assert plan.module.weight == 1, "a difference within its error is no reason to go back"
+
+
+def test_training_stops_when_the_bound_gets_worse_for_long(model, quick_train):
+    # A rate far too large: the bound never comes back to its first value.
+    quick_train(
+        model, 60, plan_kwargs={"lr": 3.0, "ema_decay": 0.0}, early_stopping_patience=3, check_val_every_n_epoch=1
+    )
+    assert len(model.history["train_loss"]) < 60
+
+
+def test_trainer_config_is_honoured(model, quick_train):
+    """scvi-tools ignores a strategy or early stopping named in trainer_config."""
+    quick_train(model, 1, trainer_config={"gradient_clip_val": 0.25, "callbacks": [Epochs()]})
+    assert model.trainer.gradient_clip_val == 0.25
+
+
+@pytest.mark.parametrize("where", ["keyword", "config"])
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_2"])
+def test_sharding_strategies_are_refused(model, where, strategy):
+    kwargs = {"strategy": strategy} if where == "keyword" else {"trainer_config": {"strategy": strategy}}
+    with pytest.raises(ValueError, match=f"{strategy}.*ddp"):
+        model.train(1, **kwargs)
+
+
+def test_raw_checkpoints_are_refused_and_averaged_ones_written(model, quick_train, tmp_path):
+    from scvi.train import SaveCheckpoint
+
+    with pytest.raises(ValueError, match="raw weights"):
+        quick_train(model, 1, callbacks=[SaveCheckpoint(dirpath=str(tmp_path / "raw"))])
+    saving = SaveAveraged(dirpath=str(tmp_path / "averaged"), monitor="validation_loss")
+    quick_train(model, 4, callbacks=[saving], enable_checkpointing=True)
+    saved = CountsDiff.load(saving.best_model_path, adata=model.adata, accelerator="cpu")
+    expected = saved.get_elbo(indices=model.validation_indices, seed=0).nats
+    assert expected == pytest.approx(model.get_elbo(indices=model.validation_indices, seed=0).nats, rel=1e-3)
+
+
+def test_bfloat16_trains(model, quick_train):
+    quick_train(model, 2, precision="bf16-mixed")
+    assert np.isfinite(model.get_elbo().nats)
+
+
+def test_sparse_minibatches_train(model, quick_train):
+    quick_train(model, 1, load_sparse_tensor=True)
+    assert model.is_trained
+
+
+def test_a_diverging_loss_is_named_with_the_remedy(model, quick_train):
+    class Poison(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            pl_module.module.denoiser.to_logits.bias.data.fill_(torch.nan)
+
+    with pytest.raises(RuntimeError, match="training loss is nan.*lr"):
+        quick_train(model, 1, callbacks=[Poison()])
+
+
+def test_external_indexing_and_no_validation(model, quick_train):
+    rows = np.arange(model.adata.n_obs)
+    quick_train(model, 1, datasplitter_kwargs={"external_indexing": [rows[:100], rows[100:]]})
+    np.testing.assert_array_equal(model.train_indices, rows[:100])
+    assert len(model.population_) == 100
+    quick_train(model, 1, train_size=1.0)
+    assert len(model.validation_indices) == 0

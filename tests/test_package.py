@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -49,7 +50,8 @@ def _own_methods(cls: type) -> Iterator[str]:
 
 
 def _modules() -> list[str]:
-    return [module.name for module in walk_packages([str(SOURCE)], "sccountsdiff.")]
+    names = [module.name for module in walk_packages([str(SOURCE)], "sccountsdiff.")]
+    return [name for name in names if not name.endswith("__main__")]  # importing that one runs it
 
 
 def test_rooms_import_only_what_lies_below(monkeypatch):
@@ -68,6 +70,13 @@ def test_core_imports_torch_only(room):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             assert {name.split(".")[0] for name in names} <= allowed, f"{file.name} imports {names}"
+
+
+def test_core_loads_without_the_single_cell_stack():
+    rooms = ", ".join(f"sccountsdiff.{room}" for room in CORE)
+    code = f"import sys, {rooms}; print(*{{'scvi', 'lightning', 'anndata', 'scanpy'}} & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []
 
 
 def test_version_is_that_of_the_metadata():

@@ -9,27 +9,28 @@
 
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sccountsdiff.model import CountsDiff
+if TYPE_CHECKING:
+    from sccountsdiff import datasets, metrics, pl
+    from sccountsdiff.model import CountsDiff
 
 try:
     __version__ = version("sccountsdiff")
 except PackageNotFoundError:  # used from a source tree that was not installed
     __version__ = "0+unknown"
 
-#: Rooms that load when they are first used: they bring plotting and data downloads along.
-_LAZY = ("datasets", "metrics", "pl")
-
 __all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a room."""
-    if name in _LAZY:
-        return import_module(f"{__name__}.{name}")
+    """Load the model or a room on first use, so that the core alone needs neither scvi-tools nor plotting."""
+    if name == "CountsDiff":
+        return import_module("sccountsdiff.model").CountsDiff
+    if name in __all__:
+        return import_module(f"sccountsdiff.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LAZY})
+    return sorted({*globals(), *__all__})

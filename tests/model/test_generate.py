@@ -40,7 +40,7 @@ def test_library_size_can_be_set(trained):
         assert np.asarray(cells.X.sum(1)).mean() == pytest.approx(400, rel=0.1)
     each = np.linspace(50, 500, 60)
     cells = trained.generate(n_cells=60, library_size=each, seed=0)
-    assert np.corrcoef(np.asarray(cells.X.sum(1)).ravel(), each)[0, 1] > 0.95
+    assert np.corrcoef(np.asarray(cells.X.sum(1)).ravel(), each)[0, 1] > 0.9
 
 
 def test_keys_left_out_follow_the_training_cells(trained):

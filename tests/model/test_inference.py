@@ -156,12 +156,14 @@ def test_posterior_predictive_counts(trained):
     assert one.todense().mean() == pytest.approx(observed.mean(), rel=0.1)
 
 
-def test_posterior_predictive_check_of_scvi(trained):
+def test_posterior_predictive_check_of_scvi(trained, make_adata):
     from scvi.criticism import PosteriorPredictiveCheck
 
-    check = PosteriorPredictiveCheck(trained.adata, {"model": trained}, count_layer_key="counts", n_samples=2)
+    data = make_adata(6)
+    data.layers["dense"] = data.layers["counts"].toarray()
+    check = PosteriorPredictiveCheck(data, {"model": trained}, count_layer_key="dense", n_samples=2)
     check.coefficient_of_variation()
-    assert "model" in check.metrics["cv_gene"] or len(check.metrics) > 0
+    assert "model" in next(iter(check.metrics.values()))
 
 
 @pytest.mark.parametrize("mode", ["vanilla", "change"])

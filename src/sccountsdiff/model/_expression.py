@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
-from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY
+from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from sccountsdiff.model._fields import CountsField
 from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._inference import InferenceMixin, frame
 from sccountsdiff.model._module import Cells
@@ -133,7 +134,9 @@ class ExpressionMixin(InferenceMixin):
                     UserWarning,
                     stacklevel=settings.warnings_stacklevel,
                 )
-            return values if as_array or return_numpy else frame(values, data, cells, genes)
+            if as_array or return_numpy or data is None or cells is None:
+                return values
+            return frame(values, data, cells, genes)
 
     def differential_expression(self, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> pd.DataFrame:
         """Differential expression between groups of cells, from posterior draws of the normalised expression.
@@ -164,8 +167,9 @@ class ExpressionMixin(InferenceMixin):
         n_draws = n_samples if generator is not None else 1
         draws: list[Tensor] = []
         for _ in range(n_draws):
-            rates = (p.rate if generator is None else p.draw_rate(generator) for p in posteriors)
-            expression = sum(_scaled(rate.float(), library_size)[:, genes] for rate in rates) / len(posteriors)
+            rates = [p.rate if generator is None else p.draw_rate(generator) for p in posteriors]
+            scaled = [_scaled(rate.float(), library_size)[:, genes] for rate in rates]
+            expression = scaled[0] if len(scaled) == 1 else torch.stack(scaled).mean(0)
             if return_mean and draws:
                 draws[0] += expression  # a running sum: memory does not grow with the number of draws
             else:
@@ -173,6 +177,12 @@ class ExpressionMixin(InferenceMixin):
         if return_mean or n_draws == 1:
             return (draws[0] / n_draws).cpu().numpy()
         return torch.stack(draws).cpu().numpy()
+
+    @property
+    def _library_mean(self) -> float:
+        """Mean library size of the training cells, in UMI counts."""
+        state = self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY]
+        return float(state[CountsField.LIBRARY_MEAN_KEY])
 
     @property
     def _counts_layer(self) -> str | None:

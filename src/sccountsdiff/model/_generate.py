@@ -15,11 +15,11 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.utils import track
 from torch import Tensor
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, ClassifierFreeGuidance, CompositionalGuidance
-from sccountsdiff.data import read_rows, row_readable
+from sccountsdiff.conditioning import LIBRARY_SIZE, ClassifierFreeGuidance, CompositionalGuidance, Guidance
+from sccountsdiff.data import row_readable
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._expression import ExpressionMixin
-from sccountsdiff.model._fields import CountsField
+from sccountsdiff.model._fields import CountsField, dense_rows
 from sccountsdiff.model._population import Population
 from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import UNS_KEY, provenance
@@ -129,8 +129,8 @@ class GenerateMixin(ExpressionMixin):
         return self._as_anndata(sparse.vstack(counts, format="csr"), plan, note)
 
     def _sampler(self, guidance: float | Mapping[str, float], births: str, attrition: float) -> Sampler:
-        by_key = isinstance(guidance, Mapping)
-        guide = CompositionalGuidance(guidance) if by_key else ClassifierFreeGuidance(guidance)
+        guide: Guidance
+        guide = CompositionalGuidance(guidance) if isinstance(guidance, Mapping) else ClassifierFreeGuidance(guidance)
         denoiser = guide.wrap(self.module.denoiser)
         return Sampler(self.module.objective.process, denoiser, BIRTHS[births](), RescaledAttrition(attrition))
 
@@ -143,8 +143,7 @@ class GenerateMixin(ExpressionMixin):
         if self.adata is None:
             raise ValueError("start='empirical' needs the training data: load the model with adata=.")
         rows = population.rows[templates]
-        counts = read_rows(row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)), rows)
-        counts = counts.toarray() if sparse.issparse(counts) else counts
+        counts = dense_rows(row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)), rows)
         if not np.allclose(counts.sum(1), population.library_size[templates], equal_nan=True):
             raise ValueError("start='empirical' needs the training data, but the attached AnnData holds other cells.")
         # A cell of another size than its template is thinned in proportion.
@@ -189,7 +188,8 @@ class GenerateMixin(ExpressionMixin):
             raise ValueError("The model knows no training cells: it was saved untrained. Load it with adata=.")
         rows = np.arange(self.adata.n_obs) if self.train_indices is None else np.asarray(self.train_indices)
         loader = self._make_data_loader(adata=self.adata, indices=rows, batch_size=1024)
-        library, columns = [], {source.name: [] for source in self._sources}
+        library: list[NDArray[Any]] = []
+        columns: dict[str, list[NDArray[Any]]] = {source.name: [] for source in self._sources}
         for tensors in loader:
             cells = self.module.cells(tensors)
             library.append(cells.condition[LIBRARY_SIZE].cpu().numpy())

@@ -113,7 +113,7 @@ class ImputeMixin(ExpressionMixin):
         replace = _checked_replace(replace, mask, n_samples, levels)
         check_layer_shape(layer_added, indices is None and gene_list is None)
         generator, _ = generators(seed, self.module.device)
-        grid = walk_grid(self.module.denoiser.library_mean, n_steps)
+        grid = walk_grid(self._library_mean, n_steps)
         with self._using(adata) as data:
             hidden = _checked_mask(data, mask)
             cells = cell_positions(data, indices)

@@ -8,17 +8,13 @@
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from sccountsdiff._version import __version__
 
 if TYPE_CHECKING:
     from sccountsdiff import datasets, metrics, pl
     from sccountsdiff.model import CountsDiff
-
-try:
-    __version__ = version("sccountsdiff")
-except PackageNotFoundError:  # used from a source tree that was not installed
-    __version__ = "0+unknown"
 
 __all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]
 

@@ -99,7 +99,8 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with the best so far."""
         bounds: Tensor | None = getattr(pl_module, "held_out_bounds", None)
-        if bounds is None or trainer.sanity_checking:
+        # With several processes each sees a part of the cells only, and they must not decide differently.
+        if bounds is None or trainer.sanity_checking or trainer.world_size > 1:
             return
         self.last = bounds
         if self.best is None or bounds.mean() < self.best.mean():

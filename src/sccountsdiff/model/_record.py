@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from anndata import AnnData
 
+from sccountsdiff._version import __version__
+
 UNS_KEY = "sccountsdiff"
 
 
 def provenance(method: str, **settings: Any) -> dict[str, Any]:
     """What was done, in a form that h5ad can store: method, package version and the settings that were given."""
-    from sccountsdiff import __version__
-
     note: dict[str, Any] = {"method": method, "version": __version__}
     for name, value in settings.items():
         if value is None:

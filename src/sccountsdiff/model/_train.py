@@ -132,8 +132,8 @@ class TrainMixin(UnsupervisedTrainingMixin):
             Cells in a minibatch.
         early_stopping
             Stop when the held-out bound has been worse than its best for long. ``early_stopping_patience`` (number of
-            validations, a third of those planned by default) may be passed as well. Without held-out cells there is
-            nothing to watch.
+            validations, a third of those planned by default) may be passed as well. Not with several devices, nor
+            without held-out cells: then there is nothing to watch.
         datasplitter_kwargs
             Passed on to :class:`~scvi.dataloaders.DataSplitter`, for example ``external_indexing`` or ``num_workers``.
         plan_kwargs

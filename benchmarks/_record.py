@@ -36,7 +36,7 @@ def machine() -> str:
             line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
         ]
         model = names[0] if names else model
-    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    threads = os.environ.get("OMP_NUM_THREADS", "1")
     return f"{model}; {os.cpu_count()} cores; {threads} thread(s)"
 
 
@@ -86,24 +86,57 @@ class Record:
                 writer.writerow(FIELDS)
             writer.writerows([(method, data, seed, name, f"{value:.6g}", *tail) for name, value in scores.items()])
 
-    def table(self, score: str, digits: int = 4) -> str:
-        """Return a Markdown table of one score: methods by data sets, mean +- SD over seeds (n seeds)."""
-        cells: dict[tuple[str, str], list[float]] = defaultdict(list)
+    def values(self, score: str) -> dict[tuple[str, str], dict[int, float]]:
+        """Return the values of one score by (method, data), then by seed."""
+        found: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
         for row in self.rows():
             if row["score"] == score:
-                cells[row["method"], row["data"]].append(float(row["value"]))
+                found[row["method"], row["data"]][int(row["seed"])] = float(row["value"])
+        return found
+
+    def table(self, score: str, digits: int = 4) -> str:
+        """Return a Markdown table of one score: methods by data sets, mean ± SD over seeds."""
+        cells = self.values(score)
         methods = list(dict.fromkeys(method for method, _ in cells))
         datasets = list(dict.fromkeys(data for _, data in cells))
+        lines = [[method, *(show(cells[method, data].values(), digits) for data in datasets)] for method in methods]
+        return markdown(["method", *datasets], lines)
 
-        def show(values: Sequence[float]) -> str:
-            if not values:
-                return "-"
-            spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
-            return f"{np.mean(values):.{digits}f}{spread}"
+    def against_best(self, score: str, ours: str, digits: int = 4) -> str:
+        """Return a Markdown table of one score (lower is better) of one method beside the best other one by data set.
 
-        lines = [["method", *datasets], ["---"] * (len(datasets) + 1)]
-        lines += [[method, *(show(cells[method, data]) for data in datasets)] for method in methods]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        The best is the one with the smallest mean over the seeds that both have; gains are paired by seed.
+        """
+        cells = self.values(score)
+        lines = []
+        for (method, data), mine in cells.items():
+            if method != ours:
+                continue
+            others = {name: found for (name, where), found in cells.items() if where == data and name != ours}
+            paired = {name: sorted(mine.keys() & found.keys()) for name, found in others.items()}
+            means = {name: np.mean([others[name][seed] for seed in seeds]) for name, seeds in paired.items() if seeds}
+            if not means:
+                continue
+            best = min(means, key=lambda name: means[name])
+            gains = [others[best][seed] - mine[seed] for seed in paired[best]]
+            share = 100 * np.mean(gains) / means[best]
+            shown = [show(found.values(), digits) for found in (others[best], mine)]
+            lines.append([data, best, *shown, show(gains, digits), f"{share:.1f} %"])
+        return markdown(["data", "best other", "its score", ours, "gain", "gain in %"], lines)
+
+
+def show(values: Iterable[float], digits: int) -> str:
+    """Return mean ± SD; a dash for no value."""
+    numbers = list(values)
+    if not numbers:
+        return "-"
+    spread = f" ± {np.std(numbers, ddof=1):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.{digits}f}{spread}"
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
 def arguments(doc: str, methods: Iterable[str], datasets: Iterable[str]) -> argparse.ArgumentParser:

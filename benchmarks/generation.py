@@ -8,12 +8,13 @@ fitted on training cells, one bandwidth per data set and seed (median squared di
   95 of 100 splits, so a set below it cannot be told from real cells; ``mmd2_over_floor`` is the ratio;
 - ``gene_correlation_agreement`` of the 100 most abundant genes with held-out cells;
 - library sizes and zeros against all real cells;
-- ``nearest_neighbor_ratio``: median distance to the nearest training cell over that of held-out cells; far below 1 is copying.
+- ``nearest_neighbor_ratio``: distance to the nearest training cell over that of held-out cells; far below 1 is copying.
 
-The method ``real`` scores the training cells themselves, the real-against-real value of the other scores (its ``mmd2``
-is a little high because the components were fitted to these very cells, its ``nearest_neighbor_ratio`` is 0). CountsDiff walks from zeros or from thinned training cells (``empirical``) in the number of
-steps in the name. scVI (``early`` stopping) gives posterior-predictive counts of its training cells and samples from
-its prior with the library sizes of training cells.
+The method ``real`` scores the training cells themselves, the real-against-real value of the other scores. (Its ``mmd2``
+is a little high because the components were fitted to these very cells; its ``nearest_neighbor_ratio`` is 0.)
+CountsDiff walks from zeros or from thinned training cells (``empirical``) in the number of steps in the name. scVI
+(``early`` stopping) gives posterior-predictive counts of its training cells, and samples from its prior with the
+library sizes of training cells.
 """
 
 from __future__ import annotations

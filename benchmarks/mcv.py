@@ -52,8 +52,10 @@ def main() -> None:
 
     if not options.table:
         run(record, options, job)
-    for score in (*SCORES, "method_seconds"):
+    for score in SCORES:
         print(f"\n{score}\n\n{record.table(score)}")
+    for score in SCORES[:3]:
+        print(f"\n{score} beside the best peer\n\n{record.against_best(score, 'countsdiff')}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""Write the tables of the committed results into Markdown files, between markers.
+
+``<!-- table bound nats 1 -->`` ... ``<!-- end -->`` holds the table of the score ``nats`` of ``results/bound.csv`` with
+one decimal; ``<!-- gain bound nats 1 -->`` compares CountsDiff with the best other method. Run it after new results::
+
+    python benchmarks/tables.py benchmarks/README.md docs/theory.md
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from _record import RESULTS, Record
+
+MARKER = re.compile(r"(<!-- (table|gain) (\w+) (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def fill(text: str) -> str:
+    """Return the text with every marked table renewed."""
+
+    def renewed(match: re.Match[str]) -> str:
+        head, kind, question, score, digits, tail = match.groups()
+        record = Record(RESULTS / f"{question}.csv")
+        if kind == "table":
+            return f"{head}{record.table(score, int(digits))}\n{tail}"
+        return f"{head}{record.against_best(score, 'countsdiff', int(digits))}\n{tail}"
+
+    return MARKER.sub(renewed, text)
+
+
+if __name__ == "__main__":
+    for path in map(Path, sys.argv[1:]):
+        path.write_text(fill(path.read_text(encoding="utf-8")), encoding="utf-8")

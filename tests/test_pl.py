@@ -36,16 +36,14 @@ def history(**curves):
     return {name: pd.DataFrame({name: curve}) for name, curve in curves.items()}
 
 
-@pytest.mark.parametrize("names", [("elbo_train", "elbo_validation"), ("train_elbo", "validation_elbo")])
-def test_training_curve_names_the_best_epoch(names):
-    curves = dict(zip(names, ([9.0, 5, 4, 3], [9.0, 6, 5, 7]), strict=True))
-    ax = pl.training_curve(history(**curves))
-    assert ax.get_title(loc="left") == "Best validation elbo 5.0 at epoch 2"
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["train cells", "validation cells"]
+def test_training_curve_names_the_best_epoch_of_the_bound():
+    ax = pl.training_curve(history(elbo_validation=[9.0, 6, 5, 7], train_loss=[3.0, 2, 1, 0]))
+    assert ax.get_title(loc="left") == "Validation bound: best 5.0 nats per cell, epoch 2"
+    assert len(ax.figure.axes) == 2
 
 
 def test_training_curve_without_validation_cells():
-    assert "training" in pl.training_curve(history(elbo_train=[3.0, 2.0])).get_title(loc="left")
+    assert "Training loss 2.0" in pl.training_curve(history(train_loss=[3.0, 2.0])).get_title(loc="left")
 
 
 def test_training_curve_lists_what_history_has():
@@ -143,7 +141,7 @@ def test_embedding_refuses_other_genes_layers_columns_and_axes(cells):
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda ax: pl.training_curve(history(elbo_train=[2.0, 1.0]), ax=ax),
+        lambda ax: pl.training_curve(history(train_loss=[2.0, 1.0]), ax=ax),
         lambda ax: pl.library_size({"real": np.ones((3, 2))}, ax=ax),
         lambda ax: pl.mean_variance({"real": np.eye(3)}, ax=ax),
         lambda ax: pl.pit_histogram([0.5], ax=ax),

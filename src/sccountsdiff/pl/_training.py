@@ -12,48 +12,57 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+BOUND, LOSS = "elbo_validation", "train_loss"
 
-def training_curve(history: Mapping[str, pd.DataFrame], *, metric: str = "elbo", ax: Axes | None = None) -> Axes:
-    """Loss of training and validation cells per epoch, with the best epoch marked.
+
+def training_curve(history: Mapping[str, pd.DataFrame], *, ax: Axes | None = None) -> Axes:
+    """Bound of the validation cells per epoch with its best value marked, and behind it the training loss.
+
+    The two are on scales of their own, left and right: the training loss averages over other survivals than the bound
+    and leaves out a constant of the data.
 
     Parameters
     ----------
     history
         ``model.history``: one data frame per logged quantity, epochs as index.
-    metric
-        Quantity to draw: the entries ``{metric}_train`` and ``{metric}_validation``, or ``train_{metric}`` and
-        ``validation_{metric}``. Lower is better.
     ax
         Axes to draw on; a new figure if ``None``.
 
     Returns
     -------
-    The axes.
+    The axes of the bound, or of the training loss if there were no validation cells.
 
     Raises
     ------
     KeyError
-        If ``history`` has no such quantity.
+        If ``history`` has neither ``elbo_validation`` nor ``train_loss``.
     """
-    curves = {
-        part: history[name].iloc[:, 0].astype(float).dropna()
-        for part in ("train", "validation")
-        for name in (f"{metric}_{part}", f"{part}_{metric}")
-        if name in history
-    }
+    curves = {name: history[name].iloc[:, 0].astype(float).dropna() for name in (BOUND, LOSS) if name in history}
     if not curves:
-        raise KeyError(f"history has no '{metric}_train' or '{metric}_validation'; it has {sorted(history)}.")
+        raise KeyError(f"history has neither '{BOUND}' nor '{LOSS}'; it has {sorted(history)}.")
     ax = new_axes(ax)
-    for part, curve in curves.items():
-        ax.plot(curve.index, curve.to_numpy(), color=role_color(part), linewidth=1.6, label=f"{part} cells")
-    judged = curves.get("validation", curves.get("train"))
-    best = judged.idxmin()
-    ax.plot(best, judged[best], "o", color=role_color("validation"), markersize=5)
-    ax.axvline(best, color=role_color("baseline"), linewidth=0.8, linestyle=":")
-    # The first epochs tower over the rest and would press everything of interest into one line.
-    settled = [curve.iloc[len(curve) // 20 :] for curve in curves.values()]
-    low, high = min(curve.min() for curve in settled), max(curve.max() for curve in settled)
-    margin = 0.05 * (high - low) or 1.0
-    ax.set_ylim(low - margin, high + margin)
-    where = "validation" if "validation" in curves else "training"
-    return finish(ax, f"Best {where} {metric} {judged[best]:.1f} at epoch {best}", "epoch", f"{metric}", legend=True)
+    if BOUND not in curves:
+        _line(ax, curves[LOSS], "train")
+        return finish(ax, f"Training loss {curves[LOSS].iloc[-1]:.1f} at the end", "epoch", "loss")
+    if LOSS in curves:
+        behind = ax.twinx()
+        _line(behind, curves[LOSS], "train", alpha=0.55)
+        finish(behind, "", ylabel="training loss")
+        behind.spines["right"].set_visible(True)
+        behind.yaxis.label.set_color(role_color("train"))
+        ax.set_zorder(behind.get_zorder() + 1)
+        ax.patch.set_visible(False)
+    bound = curves[BOUND]
+    _line(ax, bound, "validation", marker="o", markersize=3)
+    ax.yaxis.label.set_color(role_color("validation"))
+    ax.axhline(bound.min(), color=role_color("baseline"), linewidth=0.8, linestyle=":")
+    title = f"Validation bound: best {bound.min():.1f} nats per cell, epoch {bound.idxmin()}"
+    return finish(ax, title, "epoch", "bound (nats per cell)")
+
+
+def _line(ax: Axes, curve: pd.Series, role: str, **look: object) -> None:
+    """Draw a curve, and let its settled part decide the limits: the first epochs tower over all that matters."""
+    ax.plot(curve.index, curve.to_numpy(), color=role_color(role), linewidth=1.3, **look)
+    settled = curve.iloc[len(curve) // 10 :]
+    margin = 0.06 * (settled.max() - settled.min()) or 1.0
+    ax.set_ylim(settled.min() - margin, settled.max() + margin)

@@ -1,0 +1,18 @@
+"""The command line: ``sccountsdiff`` or ``python -m sccountsdiff``."""
+
+import typer
+
+from sccountsdiff.cli._files import generate, impute, train
+from sccountsdiff.cli._info import info
+from sccountsdiff.cli._quickstart import quickstart
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="sccountsdiff",
+    help="Count diffusion models for single-cell UMI counts.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold whole data sets
+)
+for command in (quickstart, train, impute, generate, info):
+    app.command()(command)

@@ -1,0 +1,151 @@
+"""``sccountsdiff train``, ``impute`` and ``generate``: the methods of :class:`sccountsdiff.CountsDiff` on files.
+
+Options have the names of the arguments; what they do is documented there.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sccountsdiff.cli._console import calm, console, existing_file
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from sccountsdiff import CountsDiff
+
+File = Annotated[Path, typer.Argument(help="Cells, .h5ad.", metavar="FILE")]
+Model = Annotated[Path, typer.Argument(help="Folder of a trained model.", metavar="MODEL")]
+Out = Annotated[Path, typer.Option(help="File to write, .h5ad.")]
+Seed = Annotated[int, typer.Option(help="Seed of all draws.")]
+Column = typer.Option(help="Column of obs.")
+
+
+def train(
+    file: File,
+    model: Annotated[Path, typer.Option(help="Folder to save the model in.")],
+    layer: Annotated[str | None, typer.Option(help="Layer with the UMI counts; .X by default.")] = None,
+    batch_key: Annotated[str | None, Column] = None,
+    labels_key: Annotated[str | None, Column] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="Epochs; by default what suits the data.")] = None,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that is there.")] = False,
+) -> None:
+    """Train a model on the counts of a file."""
+    if model.exists() and not overwrite:
+        raise typer.BadParameter(f"'{model}' exists; choose another folder, or pass --overwrite.")
+    adata = _read(file)
+    from scvi import settings
+
+    from sccountsdiff import CountsDiff
+
+    settings.seed = seed
+    with _told_plainly():
+        CountsDiff.setup_anndata(adata, layer=layer, batch_key=batch_key, labels_key=labels_key)
+    trained = CountsDiff(adata)
+    trained.train(max_epochs=max_epochs)
+    trained.save(str(model), overwrite=overwrite)
+    console.print(f"Model in {model}", soft_wrap=True)
+
+
+def impute(
+    model: Model,
+    file: File,
+    out: Out,
+    replace: Annotated[str | None, typer.Option(help="Entries to fill in: zeros or all.")] = None,
+    quantiles: Annotated[list[float] | None, typer.Option(help="Quantile instead of the mean; repeatable.")] = None,
+    n_samples: Annotated[int | None, typer.Option(min=1, help="Draws of integer counts instead.")] = None,
+    layer_added: Annotated[str, typer.Option(help="Layer to write to.")] = "imputed",
+    seed: Seed = 0,
+) -> None:
+    """Write the cells of a file with a layer of imputed counts."""
+    adata = _read(file)
+    with _told_plainly():
+        trained = _load(model, adata)
+        trained.impute(
+            adata,
+            replace=replace,
+            quantiles=quantiles or None,
+            n_samples=n_samples,
+            layer_added=layer_added,
+            seed=seed,
+            silent=False,
+        )
+    _write(adata, out)
+
+
+def generate(
+    model: Model,
+    out: Out,
+    condition: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE, for example 'cell_type=CD19+ B'; repeatable.")
+    ] = None,
+    n_cells: Annotated[int | None, typer.Option(min=1, help="Cells; by default as many as were trained on.")] = None,
+    library_size: Annotated[float | None, typer.Option(help="UMI total asked for; by default as in training.")] = None,
+    guidance: Annotated[float, typer.Option(help="Guidance scale; 1 follows the model.")] = 1.0,
+    n_steps: Annotated[int, typer.Option(min=1, help="Steps of the walk.")] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Write new cells with integer counts."""
+    wanted = dict(map(_key_and_value, condition or []))
+    with _told_plainly():
+        cells = _load(model, None).generate(
+            wanted or None,
+            n_cells,
+            library_size=library_size,
+            guidance=guidance,
+            n_steps=n_steps,
+            seed=seed,
+            silent=False,
+        )
+    _write(cells, out)
+
+
+@contextmanager
+def _told_plainly() -> Iterator[None]:
+    """Errors about the user's data and options end the command with their message, not with a traceback."""
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        raise typer.BadParameter(str(error.args[0]) if error.args else str(error)) from error
+
+
+def _read(file: Path) -> AnnData:
+    import anndata
+
+    calm()
+    return anndata.read_h5ad(existing_file(file))
+
+
+def _load(model: Path, adata: AnnData | None) -> CountsDiff:
+    from sccountsdiff import CountsDiff
+
+    calm()
+    if not (model / "model.pt").is_file():
+        raise typer.BadParameter(f"'{model}' holds no model (no model.pt in it); 'sccountsdiff train' makes one.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Save path contains no saved anndata")  # as it should: it is not needed
+        return CountsDiff.load(str(model), adata=adata)
+
+
+def _write(adata: AnnData, out: Path) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    adata.write_h5ad(out)
+    console.print(f"{adata.n_obs} cells in {out}", soft_wrap=True)
+
+
+def _key_and_value(text: str) -> tuple[str, str | float]:
+    """Split ``KEY=VALUE``; numbers are for continuous keys."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"--condition {text!r} is not of the form KEY=VALUE.")
+    try:
+        return key, float(value)
+    except ValueError:
+        return key, value

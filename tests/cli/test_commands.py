@@ -1,0 +1,112 @@
+"""The commands as a user types them."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from sccountsdiff.cli import app
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    # One wide line, or messages are broken within words.
+    runner = CliRunner(env={"COLUMNS": "400", "TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
+
+    def run(*arguments):
+        return runner.invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cells_file(tmp_path_factory):
+    rng = np.random.default_rng(0)
+    adata = anndata.AnnData(rng.poisson(2.0, (60, 8)).astype(np.float32))
+    adata.obs["cell_type"] = pd.Categorical(np.repeat(["A", "B"], 30))
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    adata.write_h5ad(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_folder(cells_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models") / "model"
+    arguments = ["train", str(cells_file), "--model", str(folder), "--labels-key", "cell_type", "--max-epochs", "2"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def test_help_names_every_command(run):
+    output = run("--help").output
+    assert all(command in output for command in ("quickstart", "train", "impute", "generate", "info"))
+
+
+def test_info_names_version_and_device(run):
+    result = run("info")
+    assert result.exit_code == 0
+    assert "sccountsdiff" in result.output
+    assert "Models train on" in result.output
+
+
+def test_impute_writes_the_layer_and_leaves_the_counts(run, cells_file, model_folder, tmp_path):
+    result = run("impute", model_folder, cells_file, "--out", tmp_path / "new" / "imputed.h5ad")
+    assert result.exit_code == 0, result.output
+    imputed = anndata.read_h5ad(tmp_path / "new" / "imputed.h5ad")
+    assert imputed.layers["imputed"].shape == imputed.shape
+    np.testing.assert_array_equal(imputed.X, anndata.read_h5ad(cells_file).X)
+
+
+def test_impute_takes_several_quantiles(run, cells_file, model_folder, tmp_path):
+    result = run("impute", model_folder, cells_file, "--out", "q.h5ad", "--quantiles", 0.1, "--quantiles", 0.9)
+    assert result.exit_code == 0, result.output
+    assert {"imputed_q0.1", "imputed_q0.9"} <= set(anndata.read_h5ad(tmp_path / "q.h5ad").layers)
+
+
+def test_generate_writes_cells_of_the_condition(run, model_folder, tmp_path):
+    result = run("generate", model_folder, "--out", "new.h5ad", "--condition", "cell_type=B", "--n-cells", 7)
+    assert result.exit_code == 0, result.output
+    cells = anndata.read_h5ad(tmp_path / "new.h5ad")
+    assert cells.n_obs == 7
+    assert set(cells.obs["cell_type"]) == {"B"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "no.h5ad", "--model", "m"], "'no.h5ad' does not exist. Files of that kind in '.': cells.h5ad"),
+        (["train", ".", "--model", "m"], "'.' is a folder, not a file"),
+        (["train", "cells.h5ad", "--model", "m", "--labels-key", "typ"], "typ"),
+        (["train", "cells.h5ad", "--model", "taken"], "'taken' exists; choose another folder, or pass --overwrite"),
+        (["impute", "m", "cells.h5ad", "--out", "x.h5ad"], "'m' holds no model"),
+        (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type=C"], "C"),
+        (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type"], "not of the form KEY=VALUE"),
+        (["quickstart", "--out", "cells.h5ad"], "'cells.h5ad' is a file; choose the name of a folder"),
+    ],
+    ids=["missing", "folder", "column", "taken", "no-model", "category", "condition", "out"],
+)
+def test_mistakes_end_with_a_message_and_no_traceback(run, cells_file, model_folder, tmp_path, arguments, message):
+    (tmp_path / "cells.h5ad").write_bytes(cells_file.read_bytes())
+    (tmp_path / "taken").mkdir()
+    result = run(*(str(model_folder) if argument == "MODEL" else argument for argument in arguments))
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.slow  # trains, and compiles UMAP
+def test_quickstart_leaves_layers_cells_scores_report_and_model(run, tmp_path):
+    result = run("quickstart", "--out", "results", "--max-epochs", 2)
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "results"
+    adata = anndata.read_h5ad(folder / "pbmc68k_sccountsdiff.h5ad")
+    assert {"counts", "imputed", "imputed_q0.05", "imputed_q0.95"} <= set(adata.layers)
+    generated = anndata.read_h5ad(folder / "generated_cells.h5ad")
+    assert set(generated.obs["cell_type"]) == {"Dendritic", "CD19+ B"}
+    scores = pd.read_csv(folder / "scores.csv")
+    assert scores[["sccountsdiff", "baseline", "floor"]].notna().all(axis=None)
+    assert (folder / "report.html").read_text().count("data:image/png") == 5
+    assert (folder / "model" / "model.pt").is_file()

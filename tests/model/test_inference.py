@@ -40,9 +40,9 @@ def test_expression_is_a_share_of_the_library(trained):
     assert isinstance(shares, pd.DataFrame)
     assert list(shares.columns) == list(trained.adata.var_names)
     assert list(shares.index) == list(trained.adata.obs_names)
-    np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(trained.get_normalized_expression(library_size=1e4), shares * 1e4, rtol=1e-4)
-    observed = trained.get_normalized_expression(library_size="observed").sum(1)
+    observed = trained.get_normalized_expression(library_size="observed").sum(axis=1)
     totals = np.asarray(trained.adata.layers["counts"].sum(1)).ravel()
     assert np.corrcoef(observed, totals)[0, 1] > 0.95
     with pytest.raises(ValueError, match="'latent' or 'observed'"):

@@ -146,7 +146,8 @@ class ExpressionMixin(InferenceMixin):
         """
         with self._using(adata) as data:
             # scvi-tools computes this column once and never again, also if the counts were changed.
-            data.obs.drop(columns="_scvi_raw_norm_scaling", errors="ignore", inplace=True)
+            if "_scvi_raw_norm_scaling" in data.obs:
+                del data.obs["_scvi_raw_norm_scaling"]
             return super().differential_expression(data, *args, **kwargs)
 
     def _expression(

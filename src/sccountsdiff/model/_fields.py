@@ -145,7 +145,7 @@ class CategoryField(CategoricalObsField):
         if self.is_default:
             return
         known = pd.Index(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        codes = pd.Categorical(self._column(adata), categories=known).codes
+        codes = known.get_indexer(pd.Index(self._column(adata)))
         changed = np.flatnonzero(codes != adata.obs[self.attr_key].to_numpy())
         if len(changed):
             raise ValueError(
@@ -162,7 +162,7 @@ class CategoryField(CategoricalObsField):
         return column.astype("category")
 
     def _encode(self, adata: AnnData, column: pd.Series, categories: pd.Index) -> dict[str, Any]:
-        adata.obs[self.attr_key] = pd.Categorical(column, categories=categories).codes
+        adata.obs[self.attr_key] = categories.get_indexer(pd.Index(column)).astype(np.int32)
         return {
             self.CATEGORICAL_MAPPING_KEY: categories.to_numpy(copy=True),
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
-import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_ext"))
 
 project = "sccountsdiff"
 author = "The sccountsdiff developers"
@@ -23,7 +21,6 @@ copyright = "2026, the sccountsdiff developers"
 version = release = installed_version("sccountsdiff")
 
 extensions = [
-    "benchmark_tables",
     "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

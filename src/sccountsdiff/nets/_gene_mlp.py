@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
 from sccountsdiff.nets._heads import HEADS, log_gene_share
+from sccountsdiff.nets._inputs import INPUTS
 from sccountsdiff.process import Posterior
 
 
@@ -52,9 +53,9 @@ def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_
 class GeneMLP(Denoiser):
     """Residual multilayer perceptron over all genes of a cell.
 
-    Log counts and per-entry survival are projected to a narrow hidden layer, which residual blocks transform under
-    adaptive layer normalisation by the cell's context (survival, molecules seen, library size, condition tokens). Cost
-    is linear in the number of genes.
+    Counts and per-entry survival are projected to a narrow hidden layer, which residual blocks transform under adaptive
+    layer normalisation by the cell's context (survival, molecules seen, library size, condition tokens). Cost is linear
+    in the number of genes.
 
     Parameters
     ----------
@@ -64,12 +65,14 @@ class GeneMLP(Denoiser):
         Condition keys.
     head
         ``"conjugate"`` (default), ``"poisson"`` or ``"softplus"``.
+    input
+        ``"residual"`` (default: residuals from the average profile) or ``"log"`` (log counts and survival).
     n_hidden
         Width of the hidden layer.
     n_layers
         Number of residual blocks.
     dropout
-        Dropout on the inputs' projection and in the blocks.
+        Dropout of input entries and in the blocks.
     condition_dropout
         Chance that a condition key is hidden in training.
     gene_mean
@@ -85,6 +88,7 @@ class GeneMLP(Denoiser):
         n_genes: int,
         keys: Sequence[Key] = (),
         head: str = "conjugate",
+        input: str = "residual",
         n_hidden: int = 256,
         n_layers: int = 2,
         dropout: float = 0.1,
@@ -94,34 +98,24 @@ class GeneMLP(Denoiser):
     ) -> None:
         super().__init__(tuple(keys), condition_dropout)
         self.register_buffer("library_mean", torch.tensor(float(library_mean)))
-        self.count_projection = nn.Linear(n_genes, n_hidden)
-        self.survival_projection = nn.Linear(n_genes, n_hidden, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        log_share = log_gene_share(n_genes, gene_mean)
+        self.input = INPUTS[input](log_share, library_mean, n_hidden, dropout)
         self.statistics_projection = nn.Sequential(nn.Linear(6, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)
         self.to_logits = nn.Linear(n_hidden, n_genes)
         self.head = HEADS[head](n_genes, library_mean)
-        self._initialise(n_genes, gene_mean)
-
-    def _initialise(self, n_genes: int, gene_mean: Tensor | None) -> None:
-        nn.init.normal_(self.survival_projection.weight, std=1 / n_genes)
-        nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(self.to_logits.in_features))
+        nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(n_hidden))
         with torch.no_grad():
-            self.to_logits.bias.copy_(log_gene_share(n_genes, gene_mean))
-
-    def _project_survival(self, alpha: Tensor) -> Tensor:
-        if alpha.shape[-1] == 1:  # one survival per cell: no need to multiply a constant row by the weights
-            return alpha * self.survival_projection.weight.sum(-1)
-        return self.survival_projection(alpha)
+            self.to_logits.bias.copy_(log_share)
 
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer, of which the logits are linear."""
         library = condition.get(LIBRARY_SIZE)
         context = self.statistics_projection(cell_statistics(x_t, alpha, library, self.library_mean))
         context = nn.functional.silu(context + self.conditions(condition, len(x_t)).sum(1))
-        h = self.dropout(self.count_projection(torch.log1p(x_t)) + self._project_survival(alpha))
+        h = self.input(x_t, alpha)
         for block in self.blocks:
             h = block(h, context)
         return self.norm(h)

@@ -21,6 +21,8 @@ HEADS: Registry[Head] = Registry("head")
 
 #: log theta moves this many times faster than the other parameters (one shared learning rate would leave it behind).
 _LOG_THETA_SPEED = 20.0
+#: Molecules of doubt about the total that a given library size leaves.
+_TOTAL_PRIOR = 10.0
 
 
 def log_gene_share(n_genes: int, gene_mean: Tensor | None) -> Tensor:
@@ -76,6 +78,21 @@ class SizedSoftmax(nn.Module):
         return log_share + size.clamp_min(1e-3).log().unsqueeze(-1)
 
 
+def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Tensor:
+    r"""Rescale the rates of a cell so that its missing molecules add up to what the library size leaves.
+
+    With :math:`M = L - \sum_g x_g` missing in truth and :math:`\hat M = \sum_g (1 - \alpha_g) r_g` expected, the rates
+    are multiplied by :math:`(a + M) / (a + \hat M)`, a = 10 molecules: near alpha = 1 the total says nothing of rates.
+    Cells of unknown library size keep theirs.
+    """
+    if library is None:
+        return rate
+    expected = ((1 - alpha) * rate).sum(-1)
+    missing = (library.nan_to_num(0.0) - x_t.sum(-1)).clamp_min(0)
+    factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR + expected)
+    return rate * torch.where(library.isnan(), 1.0, factor).unsqueeze(-1)
+
+
 @HEADS.register("conjugate")
 @final
 class ConjugateHead(Head):
@@ -85,7 +102,8 @@ class ConjugateHead(Head):
               \mathrm{E}\, r_g = \mu_g \frac{\theta_g + x_g}{\theta_g + \alpha_g \mu_g} .
 
     ``mu`` is the network's mean, ``theta`` one learned dispersion per gene. The missing molecules are negative
-    binomial. Not in the paper, which plugs in a mean without spread.
+    binomial. Not in the paper, which plugs in a mean without spread. Rates are then rescaled to the library size where
+    that is given (:func:`match_library`).
     """
 
     def __init__(self, n_genes: int, library_mean: float) -> None:
@@ -102,7 +120,8 @@ class ConjugateHead(Head):
         """Gamma posterior of the rates."""
         mu = self.sized(logits, x_t, alpha, library).exp()
         shape = self.theta + x_t
-        return GammaPoissonPosterior(mu * shape / (self.theta + alpha * mu), shape, alpha)
+        rate = mu * shape / (self.theta + alpha * mu)
+        return GammaPoissonPosterior(match_library(rate, x_t, alpha, library), shape, alpha)
 
 
 @HEADS.register("poisson")
@@ -116,7 +135,8 @@ class PoissonHead(Head):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> PoissonPosterior:
         """Poisson posterior."""
-        return PoissonPosterior(self.sized(logits, x_t, alpha, library).exp(), alpha)
+        rate = self.sized(logits, x_t, alpha, library).exp()
+        return PoissonPosterior(match_library(rate, x_t, alpha, library), alpha)
 
 
 @HEADS.register("softplus")

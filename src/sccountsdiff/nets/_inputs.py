@@ -1,0 +1,86 @@
+"""Inputs: how thinned counts and per-entry survival enter a network."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from sccountsdiff.process import Registry
+
+INPUTS: Registry[CountInput] = Registry("count input")
+
+#: Molecules of the average profile that a cell's size is shrunk by.
+_PRIOR_MOLECULES = 5.0
+
+
+class CountInput(nn.Module, ABC):
+    """First layer of a network: ``(x_t, alpha)`` to hidden features.
+
+    Parameters
+    ----------
+    log_share
+        Log share of each gene in the training cells, ``(n_genes,)``.
+    library_mean
+        Mean library size of the training cells, in UMI counts.
+    width
+        Number of hidden features.
+    dropout
+        Share of the entries that is blanked in training.
+    """
+
+    @abstractmethod
+    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
+        """Features ``(n_cells, width)`` of counts ``(n_cells, n_genes)`` under survival ``alpha`` (broadcastable)."""
+
+
+@INPUTS.register("residual")
+@final
+class ResidualInput(CountInput):
+    r"""Freeman-Tukey residuals from the average profile at the cell's size and survival.
+
+    .. math:: z_g = \sqrt{x_g} + \sqrt{x_g + 1} - \sqrt{4 \alpha_g s \pi_g + 1}
+
+    with shares :math:`\pi` and size :math:`s = (5 + \sum_g x_g) / (5 / \bar L + \sum_g \alpha_g \pi_g)`. The variance is
+    about 1 at every depth, so that one set of weights reads cells thinned to any degree; an entry that was not seen
+    (survival 0) is exactly 0, unlike a seen zero.
+    """
+
+    share: Tensor
+
+    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
+        super().__init__(log_share, library_mean, width, dropout)
+        self.register_buffer("share", log_share.exp())
+        self.library_mean = float(library_mean)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(len(log_share), width)
+
+    def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
+        """Project the residuals."""
+        expected = alpha * self.share
+        size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + expected.sum(-1))
+        residual = x_t.sqrt() + (x_t + 1).sqrt() - (4 * size.unsqueeze(-1) * expected + 1).sqrt()
+        return self.projection(self.dropout(residual))
+
+
+@INPUTS.register("log")
+@final
+class LogInput(CountInput):
+    """Log counts ``log1p(x_t)`` as in the paper, and survival beside them."""
+
+    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
+        super().__init__(log_share, library_mean, width, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.projection = nn.Linear(len(log_share), width)
+        self.survival_projection = nn.Linear(len(log_share), width, bias=False)
+        nn.init.normal_(self.survival_projection.weight, std=1 / len(log_share))
+
+    def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
+        """Project log counts and survival."""
+        return self.projection(self.dropout(torch.log1p(x_t))) + self.survival_projection(alpha.expand_as(x_t))

@@ -106,7 +106,9 @@ def test_other_walks_keep_the_mean(trained, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"condition": {"cell_type": "B-cell"}}, r"'B-cell' is no category.*categories: 'B cell'", id="value"),
+        pytest.param(
+            {"condition": {"cell_type": "B-cell"}}, r"'B-cell' is no category.*categories: 'B cell'", id="value"
+        ),
         pytest.param({"condition": {"celltype": "B cell"}}, "no condition key.*keys: 'cell_type'", id="key"),
         pytest.param({"condition": {"dose": "high"}}, "could not convert|finite number", id="text"),
         pytest.param({"condition": {"dose": np.nan}}, "finite number", id="nan"),

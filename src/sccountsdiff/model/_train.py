@@ -157,24 +157,17 @@ class TrainMixin(UnsupervisedTrainingMixin):
         _refuse_sharding(options.get("strategy"))
         plan_kwargs = dict(plan_kwargs or {})
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))
-        early_stopping = options.pop("early_stopping", early_stopping)
-        patience = options.pop("early_stopping_patience", None)
         external = (datasplitter_kwargs or {}).get("external_indexing")
         n_train, n_held_out = _split_sizes(self._training_data().n_obs, train_size, validation_size, external)
         max_epochs = default_max_epochs(n_train, batch_size) if max_epochs is None else max_epochs
 
-        callbacks: list[Callback] = [*options.pop("callbacks", ()), averaging]
-        if options.get("enable_checkpointing") and not any(isinstance(c, SaveAveraged) for c in callbacks):
-            callbacks.append(SaveAveraged(monitor=options.pop("checkpointing_monitor", "validation_loss")))
-        _refuse_raw_checkpoints(callbacks)
+        best = KeepBest(
+            averaging, options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", None)
+        )
         if n_held_out:
-            callbacks.append(KeepBest(averaging, early_stopping, patience))
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))
-        if checkpoint_dir is not None:
-            saving = SaveLast(checkpoint_dir)
-            callbacks.append(saving)
-            if saving.path.exists():
-                options.setdefault("ckpt_path", saving.path)
+        callbacks = [*options.pop("callbacks", ()), averaging, *([best] if n_held_out else [])]
+        callbacks += _checkpointing(options, callbacks, checkpoint_dir)
 
         with warnings.catch_warnings():
             # Nothing is logged per step, and Lightning meets its own deprecations.
@@ -223,12 +216,24 @@ def _refuse_sharding(strategy: Any) -> None:
         )
 
 
-def _refuse_raw_checkpoints(callbacks: Sequence[Callback]) -> None:
+def _checkpointing(
+    options: dict[str, Any], callbacks: Sequence[Callback], directory: str | os.PathLike[str] | None
+) -> list[Callback]:
+    """Callbacks that write checkpoints; adds the one to resume from to the options of the trainer."""
     if any(type(callback) is SaveCheckpoint for callback in callbacks):
         raise ValueError(
             "scvi.train.SaveCheckpoint stores the raw weights, not the averaged ones that the bound is computed with. "
             "Pass enable_checkpointing=True, or sccountsdiff.model.SaveAveraged(...) in its place."
         )
+    added: list[Callback] = []
+    if options.get("enable_checkpointing") and not any(isinstance(callback, SaveAveraged) for callback in callbacks):
+        added.append(SaveAveraged(monitor=options.pop("checkpointing_monitor", "validation_loss")))
+    if directory is not None:
+        last = SaveLast(directory)
+        added.append(last)
+        if last.path.exists():
+            options.setdefault("ckpt_path", last.path)
+    return added
 
 
 def _split_sizes(

@@ -154,6 +154,17 @@ def test_unobserved_entries_may_hold_anything_and_make_the_library_unknown(adata
     np.testing.assert_array_equal(imputed[20:], counts[20:])
 
 
+def test_panels_that_no_cell_saw_in_full_still_generate(adata, quick_train):
+    """Two panels of genes: every library size is unknown, and the model estimates all of them."""
+    observed = np.ones(adata.shape, dtype=bool)
+    observed[::2, :10], observed[1::2, 20:] = False, False
+    adata.layers["seen"] = observed
+    CountsDiff.setup_anndata(adata, layer="counts", observed_layer="seen")
+    model = quick_train(CountsDiff(adata, n_hidden=8))
+    assert model.generate(n_cells=4, seed=0).X.sum() > 0
+    assert model.generate(n_cells=4, library_size=50, seed=0).X.sum() > 0
+
+
 def test_one_cell_and_one_gene_work(quick_train):
     for shape in ((1, 6), (40, 1)):
         data = ad.AnnData(np.random.default_rng(0).poisson(3.0, shape).astype(np.float32))

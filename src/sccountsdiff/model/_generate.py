@@ -104,12 +104,14 @@ class GenerateMixin(ExpressionMixin):
         n_cells = len(population) if n_cells is None else n_cells
         plan = plan_cells(condition, n_cells, library_size, self._sources, population, np.random.default_rng(number))
         sampler = self._sampler(guidance, births, attrition)
-        grid = walk_grid(float(np.nanmean(plan.library_size)), n_steps, _start_survival(start, start_survival))
+        known = plan.library_size[np.isfinite(plan.library_size)]
+        size = known.mean() if len(known) else self._library_mean
+        grid = walk_grid(float(size), n_steps, _start_survival(start, start_survival))
         if start == "empirical":
             _check_templates(plan)
 
-        size = batch_size or settings.batch_size
-        blocks = [np.arange(i, min(i + size, len(plan))) for i in range(0, len(plan), size)]
+        step = batch_size or settings.batch_size
+        blocks = np.split(np.arange(len(plan)), range(step, len(plan), step))
         counts = []
         for cells in track(blocks, description="Generating", disable=silent):
             x_start = self._start(plan, cells, float(grid[0]), generator)

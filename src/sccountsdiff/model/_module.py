@@ -61,8 +61,12 @@ class CountDiffusionModule(BaseModuleClass):
         device = self.device
         counts = tensors[REGISTRY_KEYS.X_KEY].to(device)
         counts = counts.to_dense() if counts.layout != torch.strided else counts
-        condition = {s.name: tensors[s.registry_key].to(device, s.dtype) for s in self.sources}
+        condition = {
+            s.name: tensors[s.registry_key].to(device, s.dtype).reshape(len(counts), *s.shape) for s in self.sources
+        }
         library = counts.sum(-1)
+        # An empty cell says nothing of how deep it would be: the network then falls back on the average cell.
+        library = library.masked_fill(library == 0, torch.nan)
         observed = tensors.get(ObservedField.REGISTRY_KEY)
         if observed is not None:
             observed = observed.to(device)

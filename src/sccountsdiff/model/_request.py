@@ -96,10 +96,9 @@ def _resolve_value(source: ConditionSource, value: Any) -> Any:
                 "dictionaries or a DataFrame."
             )
         return resolve_category(source, value)
-    shape = source.key.null(1, torch.device("cpu")).shape[1:]
     number = np.asarray(value, dtype=np.float32)
-    if number.shape != tuple(shape) or not np.isfinite(number).all():
-        what = "a finite number" if not shape else f"a finite vector of length {shape[0]}"
+    if number.shape != source.shape or not np.isfinite(number).all():
+        what = f"a finite vector of length {source.shape[0]}" if source.shape else "a finite number"
         raise ValueError(f"Condition {source.name!r} takes {what}, got {value!r}.")
     return number
 

@@ -33,12 +33,15 @@ class ConditionSource:
         Type of the tensor of values.
     categories
         Names of the codes; empty for continuous keys and embeddings.
+    shape
+        Shape of one cell's value: ``()``, or ``(dim,)`` for an embedding.
     """
 
     key: Key
     registry_key: str
     dtype: torch.dtype
     categories: NDArray[Any]
+    shape: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -77,7 +80,7 @@ def condition_sources(registry: dict[str, Any]) -> tuple[ConditionSource, ...]:
         sources.append(ConditionSource(ContinuousKey(name, *moments), source, torch.float32, none))
     for name, source in _embeddings(args):
         dim = len(state[source][VectorField.COLUMN_NAMES_KEY])
-        sources.append(ConditionSource(EmbeddingKey(name, dim), source, torch.float32, none))
+        sources.append(ConditionSource(EmbeddingKey(name, dim), source, torch.float32, none, (dim,)))
     return tuple(sources)
 
 

@@ -35,8 +35,12 @@ class _ModulatedBlock(nn.Module):
         return h + (1 + gate) * self.body(self.norm(h) * (1 + scale) + shift)
 
 
+#: Length of :func:`cell_statistics`.
+N_STATISTICS = 5
+
+
 def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_mean: Tensor) -> Tensor:
-    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 6)``, of order one."""
+    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 5)``, of order one."""
     mean_alpha = alpha.mean(-1)
     seen = torch.log1p(x_t.sum(-1)) - torch.log1p(library_mean)
     unknown = torch.ones_like(seen) if library is None else library.isnan().to(seen.dtype)
@@ -44,8 +48,7 @@ def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_
     if library is not None:
         size = (torch.log1p(library) - torch.log1p(library_mean)).nan_to_num(0.0)
     log_alpha = torch.log10(mean_alpha + 1e-4) / 2
-    hidden = (alpha == 0).to(seen.dtype).mean(-1)
-    return torch.stack([mean_alpha, log_alpha, hidden, seen, size, unknown], -1)
+    return torch.stack([mean_alpha, log_alpha, seen, size, unknown], -1)
 
 
 @DENOISERS.register("mlp")
@@ -72,7 +75,7 @@ class GeneMLP(Denoiser):
     n_layers
         Number of residual blocks.
     dropout
-        Dropout of input entries and in the blocks.
+        Dropout on the projected input and in the blocks.
     condition_dropout
         Chance that a condition key is hidden in training.
     gene_mean
@@ -100,7 +103,9 @@ class GeneMLP(Denoiser):
         self.register_buffer("library_mean", torch.tensor(float(library_mean)))
         log_share = log_gene_share(n_genes, gene_mean)
         self.input = INPUTS[input](log_share, library_mean, n_hidden, dropout)
-        self.statistics_projection = nn.Sequential(nn.Linear(6, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
+        self.statistics_projection = nn.Sequential(
+            nn.Linear(N_STATISTICS, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
+        )
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)

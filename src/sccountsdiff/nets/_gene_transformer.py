@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
-from sccountsdiff.nets._gene_mlp import cell_statistics
+from sccountsdiff.nets._gene_mlp import N_STATISTICS, cell_statistics
 from sccountsdiff.nets._heads import HEADS, log_gene_share
 from sccountsdiff.process import Posterior
 
@@ -103,7 +103,9 @@ class GeneTransformer(Denoiser):
         self.register_buffer("library_mean", torch.tensor(float(library_mean)))
         self.gene_embedding = nn.Parameter(torch.randn(n_genes, n_hidden) * 0.02)
         self.entry_projection = nn.Linear(2, n_hidden)
-        self.statistics_projection = nn.Sequential(nn.Linear(6, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden))
+        self.statistics_projection = nn.Sequential(
+            nn.Linear(N_STATISTICS, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
+        )
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_AttentionBlock(n_hidden, n_heads, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)

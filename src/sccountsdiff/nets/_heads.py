@@ -68,14 +68,13 @@ class SizedSoftmax(nn.Module):
         self.log_a = nn.Parameter(torch.tensor(math.log(5.0)))
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Tensor:
-        """Log expected counts of a full measurement, ``(n_cells, n_genes)``."""
-        log_share = F.log_softmax(logits.float(), -1)
-        seen_share = (alpha * log_share.detach().exp()).sum(-1) if alpha.shape[-1] > 1 else alpha.squeeze(-1)
+        """Expected counts of a full measurement, ``(n_cells, n_genes)``."""
+        share = logits.float().softmax(-1)
         a = self.log_a.exp()
-        size = (a + x_t.sum(-1)) / (a / self.library_mean + seen_share)
+        size = (a + x_t.sum(-1)) / (a / self.library_mean + (alpha * share.detach()).sum(-1))
         if library is not None:
             size = torch.where(library.isnan(), size, library.nan_to_num(1.0))
-        return log_share + size.clamp_min(1e-3).log().unsqueeze(-1)
+        return share * size.unsqueeze(-1)
 
 
 def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Tensor:
@@ -118,7 +117,7 @@ class ConjugateHead(Head):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
-        mu = self.sized(logits, x_t, alpha, library).exp()
+        mu = self.sized(logits, x_t, alpha, library)
         shape = self.theta + x_t
         rate = mu * shape / (self.theta + alpha * mu)
         return GammaPoissonPosterior(match_library(rate, x_t, alpha, library), shape, alpha)
@@ -135,7 +134,7 @@ class PoissonHead(Head):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> PoissonPosterior:
         """Poisson posterior."""
-        rate = self.sized(logits, x_t, alpha, library).exp()
+        rate = self.sized(logits, x_t, alpha, library)
         return PoissonPosterior(match_library(rate, x_t, alpha, library), alpha)
 
 

@@ -28,7 +28,7 @@ class CountInput(nn.Module, ABC):
     width
         Number of hidden features.
     dropout
-        Share of the entries that is blanked in training.
+        Share of the features that is blanked in training.
     """
 
     @abstractmethod
@@ -66,7 +66,7 @@ class ResidualInput(CountInput):
         expected = alpha * self.share
         size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + expected.sum(-1))
         residual = x_t.sqrt() + (x_t + 1).sqrt() - (4 * size.unsqueeze(-1) * expected + 1).sqrt()
-        return self.projection(self.dropout(residual))
+        return self.dropout(self.projection(residual))
 
 
 @INPUTS.register("log")
@@ -83,4 +83,4 @@ class LogInput(CountInput):
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
         """Project log counts and survival."""
-        return self.projection(self.dropout(torch.log1p(x_t))) + self.survival_projection(alpha.expand_as(x_t))
+        return self.dropout(self.projection(torch.log1p(x_t)) + self.survival_projection(alpha.expand_as(x_t)))

@@ -71,7 +71,7 @@ class Posterior(ABC):
         ----------
         CountsDiff, Alg. 1 (training loss).
         """
-        return self.mean - torch.xlogy(missing, self.rate.clamp_min(MIN_RATE))
+        return self.mean - missing * torch.log(self.rate + MIN_RATE)
 
     @abstractmethod
     def draw_rate(self, generator: torch.Generator | None = None) -> Tensor:

@@ -1,0 +1,144 @@
+"""The training loss, and the bound on the likelihood that it is a weighted form of."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, drop_condition
+from sccountsdiff.nets import Denoiser
+from sccountsdiff.objective._pattern import MIN_DEAD, SurvivalPattern
+from sccountsdiff.objective._weighting import Weighting
+from sccountsdiff.process import MIN_RATE, Process
+
+
+@final
+@dataclass(frozen=True)
+class Objective:
+    """Training loss of a denoiser.
+
+    Parameters
+    ----------
+    process
+        How counts are corrupted.
+    pattern
+        Which entries survive with which probability.
+    weighting
+        Weight of each entry's loss.
+    library_dropout
+        Part of the cells whose library size is hidden, so that the network learns to estimate it.
+    """
+
+    process: Process
+    pattern: SurvivalPattern
+    weighting: Weighting
+    library_dropout: float = 0.3
+
+    def loss(
+        self,
+        denoiser: Denoiser,
+        x_0: Tensor,
+        condition: Condition,
+        observed: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Weighted Poisson loss of each cell, summed over its observed entries.
+
+        Parameters
+        ----------
+        denoiser
+            The network.
+        x_0
+            UMI counts, ``(n_cells, n_genes)``.
+        condition
+            Condition of each cell.
+        observed
+            Boolean ``(n_cells, n_genes)``, False where a gene was not measured: such entries are hidden from the
+            network and carry no loss.
+        generator
+            Source of randomness, on the device of the counts.
+
+        Returns
+        -------
+        Losses ``(n_cells,)``, like nats under the bound's weighting.
+        """
+        survival = self.pattern.draw(len(x_0), x_0[0].numel(), generator, x_0.device)
+        condition = drop_condition(condition, denoiser.keys, denoiser.condition_dropout, generator)
+        condition = _drop_library(condition, self.library_dropout, generator)
+        alpha = _per_entry(survival.alpha, x_0)
+        alpha = alpha if observed is None else alpha * observed
+        x_t = self.process.corrupt(x_0, alpha, generator)
+        loss = denoiser(x_t, alpha, condition).nll(x_0 - x_t) * self.weighting.weight(alpha)
+        if observed is not None:
+            loss = loss * observed
+        return loss.flatten(1).sum(-1) * survival.importance.squeeze(-1)
+
+
+def _per_entry(alpha: Tensor, x_0: Tensor) -> Tensor:
+    """Survivals ``(n_cells, 1)`` or ``(n_cells, n_entries)`` in the shape of the counts, whatever that is."""
+    trailing = x_0.shape[1:] if alpha.shape[-1] > 1 else [1] * (x_0.dim() - 1)
+    return alpha.reshape(len(x_0), *trailing)
+
+
+def _drop_library(condition: Condition, probability: float, generator: torch.Generator | None) -> Condition:
+    library = condition.get(LIBRARY_SIZE)
+    if library is None or probability == 0:
+        return condition
+    hide = torch.rand(library.shape, generator=generator, device=library.device) < probability
+    return {**condition, LIBRARY_SIZE: library.masked_fill(hide, math.nan)}
+
+
+@torch.no_grad()
+def bound(
+    denoiser: Denoiser,
+    process: Process,
+    x_0: Tensor,
+    condition: Condition,
+    observed: Tensor | None = None,
+    n_samples: int = 8,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""Monte-Carlo estimates of the upper bound on :math:`-\log p(x_0 \mid \mathrm{condition})`, in nats.
+
+    Survivals of a cell are stratified over the samples. A control variate removes most of the noise left: as
+    :math:`\mathrm{E}[m \mid x_0] = (1 - \alpha) x_0`, the term :math:`(m / (1 - \alpha) - x_0) \log \tilde r` has mean
+    zero for any rate that does not depend on the thinning; :math:`\tilde r` is the rate given the whole cell.
+
+    Parameters
+    ----------
+    denoiser
+        The network, in evaluation mode.
+    process
+        How counts are corrupted.
+    x_0
+        UMI counts, ``(n_cells, n_genes)``.
+    condition
+        Condition of each cell.
+    observed
+        Boolean ``(n_cells, n_genes)``; unmeasured entries (False) do not count.
+    n_samples
+        Number of survivals per cell; one network pass each, and one for the control variate.
+    generator
+        Source of randomness, on the device of the counts.
+
+    Returns
+    -------
+    ``(n_samples, n_cells)``; the mean over samples is an unbiased estimate of the bound of each cell.
+    """
+    n_cells = len(x_0)
+    seen = x_0.new_ones(()).expand(n_cells, *[1] * (x_0.dim() - 1)) if observed is None else observed.to(x_0)
+    x_0 = x_0 * seen
+    log_reference = denoiser(x_0, seen, condition).rate.clamp_min(MIN_RATE).log()
+    shift = torch.rand(n_cells, 1, generator=generator, device=x_0.device)
+    estimates = []
+    for k in range(n_samples):
+        alpha = _per_entry(((shift + k) / n_samples).clamp_max(1 - MIN_DEAD), x_0)
+        x_t = process.corrupt(x_0, alpha, generator)
+        missing = x_0 - x_t
+        loss = (denoiser(x_t, alpha * seen, condition).nll(missing) + missing * log_reference) / (1 - alpha)
+        estimates.append(((loss - x_0 * log_reference + torch.lgamma(x_0 + 1)) * seen).flatten(1).sum(-1))
+    return torch.stack(estimates)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
+from sccountsdiff.model._rate import OneCycle
 
 
 class Raise(Callback):
@@ -134,6 +135,19 @@ def test_training_stops_when_the_bound_gets_worse_for_long(model, quick_train):
         model, 60, plan_kwargs={"lr": 3.0, "ema_decay": 0.0}, early_stopping_patience=3, check_val_every_n_epoch=1
     )
     assert len(model.history["train_loss"]) < 60
+    assert model.trainer.optimizers[0].param_groups[0]["lr"] < 0.5, "the rate came down before the end"
+
+
+def test_the_rate_goes_up_and_down_and_can_come_down_early():
+    rate = OneCycle(100, 0.1)
+    assert rate(0) < 0.05
+    assert rate(10) == 1
+    assert rate(100) == 0
+    rate.cool_down(40, 20)
+    assert rate(40) == OneCycle(100, 0.1)(40)
+    assert rate(50) == pytest.approx(rate(40) / 2)
+    assert rate(60) == rate(99) == 0
+    assert 0 < OneCycle(1, 0.1)(0) <= 1
 
 
 def test_trainer_config_is_honoured(model, quick_train):

@@ -53,6 +53,11 @@ class AverageWeights(WeightAveraging):
         state = self._average_model.module.module.state_dict()
         return {name: value.detach().to(device, copy=True) for name, value in state.items()}
 
+    def restart(self, pl_module: pl.LightningModule) -> None:
+        """Let the average be the current weights."""
+        assert self._average_model is not None
+        self._average_model.module.module.load_state_dict(pl_module.module.state_dict())
+
     def _swap_models(self, pl_module: pl.LightningModule) -> None:
         super()._swap_models(pl_module)
         self._swapped = not self._swapped
@@ -64,37 +69,36 @@ class AverageWeights(WeightAveraging):
 
 
 class KeepBest(Callback):
-    """Watch the held-out bound: stop when it has got worse for long, and keep the best weights.
+    """Watch the held-out bound, keep the best weights, and end an overfitting training early but annealed.
 
     The bound is computed on the same thinned counts each time, so that two of them are compared cell by cell: a
-    difference counts if it exceeds its own standard error.
+    difference counts if it exceeds its own standard error. When the bound has been worse than its best for a while,
+    training goes back to the best weights and lets the learning rate come down to zero from there, within half as many
+    validations as the best weights took; then it stops.
 
     Parameters
     ----------
     averaging
         Holder of the averaged weights.
     stop
-        Whether to stop early; the best weights are kept in any case.
+        Whether to end early; the best weights are kept in any case.
     patience
-        Number of validations in a row that must be worse than the best; ``None`` is a third of those planned, which
-        leaves time for the learning rate to come down.
+        Number of validations in a row that must be worse than the best.
     """
 
-    def __init__(self, averaging: AverageWeights, stop: bool = True, patience: int | None = None) -> None:
+    #: Part of the time to the best weights that the learning rate takes to come down.
+    COOLING = 0.5
+
+    def __init__(self, averaging: AverageWeights, stop: bool = True, patience: int = 3) -> None:
         self.averaging = averaging
         self.stop = stop
         self.patience = patience
         self.best: Tensor | None = None
         self.last: Tensor | None = None
         self.best_state: dict[str, Tensor] = {}
+        self.best_step = 0
         self.n_worse = 0
-        self.stopped_epoch: int | None = None
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Set the patience."""
-        if self.patience is None:
-            planned = (trainer.max_epochs or 1) // (trainer.check_val_every_n_epoch or 1)
-            self.patience = max(5, planned // 3)
+        self.stop_at: int | None = None
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with the best so far."""
@@ -105,11 +109,23 @@ class KeepBest(Callback):
         self.last = bounds
         if self.best is None or bounds.mean() < self.best.mean():
             self.best, self.best_state, self.n_worse = bounds, self.averaging.averaged_state(), 0
-            return
-        self.n_worse = self.n_worse + 1 if _is_worse(bounds, self.best) else 0
-        if self.stop and self.patience is not None and self.n_worse >= self.patience:
-            self.stopped_epoch = trainer.current_epoch
+            self.best_step = trainer.global_step if self.stop_at is None else self.best_step
+        else:
+            self.n_worse = self.n_worse + 1 if _is_worse(bounds, self.best) else 0
+        if self.stop_at is None and self.stop and self.n_worse >= self.patience:
+            self._cool_down(trainer, pl_module)
+        elif self.stop_at is not None and trainer.global_step >= self.stop_at:
             trainer.should_stop = True
+
+    def _cool_down(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go back to the best weights and bring the learning rate down, up to a validation."""
+        per_validation = trainer.num_training_batches * (trainer.check_val_every_n_epoch or 1)
+        per_validation = max(1, per_validation // trainer.accumulate_grad_batches)
+        n_steps = per_validation * max(2, round(self.COOLING * self.best_step / per_validation))
+        pl_module.module.load_state_dict(self.best_state)
+        self.averaging.restart(pl_module)
+        pl_module.rate.cool_down(trainer.global_step, n_steps)
+        self.stop_at = trainer.global_step + n_steps
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the best weights if the last ones are worse."""
@@ -118,12 +134,14 @@ class KeepBest(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """State in a checkpoint."""
-        return {"best": self.best, "last": self.last, "best_state": self.best_state, "n_worse": self.n_worse}
+        return {name: getattr(self, name) for name in self._STATE}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """State from a checkpoint."""
-        self.best, self.last, self.n_worse = state_dict["best"], state_dict["last"], state_dict["n_worse"]
-        self.best_state = state_dict["best_state"]
+        for name in self._STATE:
+            setattr(self, name, state_dict[name])
+
+    _STATE = ("best", "last", "best_state", "best_step", "n_worse", "stop_at")
 
 
 class SaveLast(Callback):

@@ -9,7 +9,9 @@ from scvi.module.base import BaseModuleClass
 from scvi.train import TrainingPlan
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR
+
+from sccountsdiff.model._rate import OneCycle
 
 #: Passes through the network that one validation takes, roughly: cells times samples.
 _VALIDATION_PASSES = 1024
@@ -50,6 +52,7 @@ class DiffusionTrainingPlan(TrainingPlan):
     ) -> None:
         super().__init__(module, optimizer="AdamW", lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
         self.warmup = warmup
+        self.rate: OneCycle | None = None
         #: Bound of each held-out cell at the last validation.
         self.held_out_bounds: Tensor | None = None
         self._bounds: list[Tensor] = []
@@ -100,10 +103,8 @@ class DiffusionTrainingPlan(TrainingPlan):
             weight_decay=self.weight_decay,
             fused=self._can_fuse(),
         )
-        steps = max(int(self.trainer.estimated_stepping_batches), 2)
-        # A run of a few steps still needs one step up and one down.
-        warmup = min(max(self.warmup, 1.5 / steps), 0.9)
-        scheduler = OneCycleLR(optimizer, self.lr, total_steps=steps, pct_start=warmup, cycle_momentum=False)
+        self.rate = OneCycle(int(self.trainer.estimated_stepping_batches), self.warmup)
+        scheduler = LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _can_fuse(self) -> bool:

@@ -22,7 +22,7 @@ from sccountsdiff.model._loader import CountsDataSplitter
 from sccountsdiff.model._plan import DiffusionTrainingPlan
 
 #: Validations in a training: enough to see the bound turn, too few to cost much.
-_VALIDATIONS = 30
+_VALIDATIONS = 40
 #: Strategies that split the weights over devices, which the averaging of weights and the samplers of cells cannot do.
 _SHARDED = ("fsdp", "deepspeed", "model_parallel", "xla_fsdp")
 
@@ -131,9 +131,9 @@ class TrainMixin(UnsupervisedTrainingMixin):
         batch_size
             Cells in a minibatch.
         early_stopping
-            Stop when the held-out bound has been worse than its best for long. ``early_stopping_patience`` (number of
-            validations, a third of those planned by default) may be passed as well. Not with several devices, nor
-            without held-out cells: then there is nothing to watch.
+            End early when the held-out bound gets worse: training goes back to the best weights and lets the learning
+            rate come down from there, then stops. ``early_stopping_patience`` (validations in a row, 3 by default) may
+            be passed as well. Not with several devices, nor without held-out cells: then there is nothing to watch.
         datasplitter_kwargs
             Passed on to :class:`~scvi.dataloaders.DataSplitter`, for example ``external_indexing`` or ``num_workers``.
         plan_kwargs
@@ -162,7 +162,7 @@ class TrainMixin(UnsupervisedTrainingMixin):
         max_epochs = default_max_epochs(n_train, batch_size) if max_epochs is None else max_epochs
 
         best = KeepBest(
-            averaging, options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", None)
+            averaging, options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", 3)
         )
         if n_held_out:
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))

@@ -95,10 +95,11 @@ def test_every_module_says_what_it_is(name):
 
 
 def _documented_above(name: str) -> bool:
-    """Whether the arguments are documented on a base: those of an overriding method or of an inherited constructor."""
+    """Whether the arguments are documented on a base: those of an overriding method, or of the same constructor."""
     member = resolve_name(name)
     if inspect.isclass(member):
-        return getattr(member, "_is_protocol", False) or not {"__init__", "__new__"} & vars(member).keys()
+        own, base = (inspect.signature(cls.__init__).parameters for cls in member.__mro__[:2])
+        return getattr(member, "_is_protocol", False) or ("__new__" not in vars(member) and own.keys() == base.keys())
     owner, _, method = name.rpartition(".")
     cls = resolve_name(owner)
     return inspect.isclass(cls) and any(method in vars(base) for base in cls.__mro__[1:])

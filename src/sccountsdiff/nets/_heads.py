@@ -58,6 +58,11 @@ class SizedSoftmax(nn.Module):
 
     The size is the library size where that is given. Else it is estimated from what was seen, as the posterior mean of
     a Gamma(a, a / library_mean) size: :math:`(a + \sum_g x_g) / (a / \bar L + \sum_g \alpha_g \pi_g)`.
+
+    Parameters
+    ----------
+    library_mean
+        Mean library size of the training cells, in UMI counts.
     """
 
     library_mean: Tensor
@@ -83,6 +88,21 @@ def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | No
     With :math:`M = L - \sum_g x_g` missing in truth and :math:`\hat M = \sum_g (1 - \alpha_g) r_g` expected, the rates
     are multiplied by :math:`(a + M) / (a + \hat M)`, a = 10 molecules: near alpha = 1 the total says nothing of rates.
     Cells of unknown library size keep theirs.
+
+    Parameters
+    ----------
+    rate
+        Rates, ``(n_cells, n_genes)``.
+    x_t
+        Surviving UMI counts, ``(n_cells, n_genes)``.
+    alpha
+        Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+    library
+        UMI totals ``(n_cells,)``, NaN or None where unknown.
+
+    Returns
+    -------
+    Rates, ``(n_cells, n_genes)``.
     """
     if library is None:
         return rate

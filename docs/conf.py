@@ -54,7 +54,6 @@ intersphinx_mapping = (
 myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
-suppress_warnings = ["toc.empty_glob"]  # the source distribution comes without tutorials
 
 autosummary_generate = True
 autosummary_ignore_module_all = False

@@ -26,11 +26,11 @@ VARIANTS: dict[str, dict[str, object]] = {
     "weighting: paper": {"weighting": "paper"},
     "pattern: uniform only": {"pattern": "uniform"},
     "pattern: entrywise only": {"pattern": "entrywise"},
+    "input: log counts (paper)": {"input": "log"},
     "input: mean survival per cell": {"denoiser": "mlp_mean_survival"},
     "input: library size hidden": {"denoiser": "mlp_no_library_size"},
     "width: 64": {"n_hidden": 64},
-    "width: 128": {"n_hidden": 128},
-    "width: 512": {"n_hidden": 512},
+    "width: 256": {"n_hidden": 256},
     "blocks: 1": {"n_layers": 1},
     "blocks: 4": {"n_layers": 4},
 }

@@ -48,8 +48,8 @@ def test_training_lowers_the_held_out_bound_and_keeps_a_history(trained):
     assert bounds.iloc[-1] < bounds.iloc[0] - 5
     assert set(trained.history) >= {"train_loss", "validation_loss", "elbo_validation"}
     assert "held-out bound" in repr(trained)
-    assert len(trained.train_indices) == 216
-    assert len(trained.validation_indices) == 24
+    assert len(trained.train_indices) == 228
+    assert len(trained.validation_indices) == 12
 
 
 def test_seeded_trainings_are_equal(make_adata, quick_train):

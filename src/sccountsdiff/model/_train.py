@@ -21,6 +21,8 @@ from sccountsdiff.model._compat import devices_dsp
 from sccountsdiff.model._loader import CountsDataSplitter
 from sccountsdiff.model._plan import DiffusionTrainingPlan
 
+#: Part of the cells to train on. The held-out bound is compared cell by cell, so that few cells will do to watch it.
+_TRAIN_SIZE = 0.95
 #: Validations in a training: enough to see the bound turn, too few to cost much.
 _VALIDATIONS = 40
 #: Strategies that split the weights over devices, which the averaging of weights and the samplers of cells cannot do.
@@ -121,7 +123,7 @@ class TrainMixin(UnsupervisedTrainingMixin):
         %(param_accelerator)s
         %(param_devices)s
         train_size
-            Part of the cells to train on; ``None`` is 0.9.
+            Part of the cells to train on; ``None`` is 0.95, or what ``validation_size`` leaves.
         validation_size
             Part of the cells to watch the bound on; ``None`` is ``1 - train_size``. The rest is left alone.
         shuffle_set_split
@@ -156,6 +158,8 @@ class TrainMixin(UnsupervisedTrainingMixin):
         options = _as_mapping(trainer_config) | trainer_kwargs
         _refuse_sharding(options.get("strategy"))
         plan_kwargs = dict(plan_kwargs or {})
+        if train_size is None:
+            train_size = _TRAIN_SIZE if validation_size is None else 1 - validation_size
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))
         external = (datasplitter_kwargs or {}).get("external_indexing")
         n_train, n_held_out = _split_sizes(self._training_data().n_obs, train_size, validation_size, external)
@@ -237,11 +241,11 @@ def _checkpointing(
 
 
 def _split_sizes(
-    n_cells: int, train_size: float | None, validation_size: float | None, external: Sequence[Any] | None
+    n_cells: int, train_size: float, validation_size: float | None, external: Sequence[Any] | None
 ) -> tuple[int, int]:
     """Number of training and held-out cells."""
     if external is not None:
         return len(external[0]), len(external[1]) if len(external) > 1 and external[1] is not None else 0
-    n_train = math.ceil((0.9 if train_size is None else train_size) * n_cells)
+    n_train = math.ceil(train_size * n_cells)
     n_held_out = n_cells - n_train if validation_size is None else math.floor(n_cells * validation_size)
     return n_train, n_held_out

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sccountsdiff.nets._inputs import seen_share
 from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior, Registry
 
 HEADS: Registry[Head] = Registry("head")
@@ -76,7 +77,7 @@ class SizedSoftmax(nn.Module):
         """Expected counts of a full measurement, ``(n_cells, n_genes)``."""
         share = logits.float().softmax(-1)
         a = self.log_a.exp()
-        size = (a + x_t.sum(-1)) / (a / self.library_mean + (alpha * share.detach()).sum(-1))
+        size = (a + x_t.sum(-1)) / (a / self.library_mean + seen_share(alpha, share.detach()))
         if library is not None:
             size = torch.where(library.isnan(), size, library.nan_to_num(1.0))
         return share * size.unsqueeze(-1)
@@ -106,7 +107,7 @@ def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | No
     """
     if library is None:
         return rate
-    expected = ((1 - alpha) * rate).sum(-1)
+    expected = (1 - alpha).squeeze(-1) * rate.sum(-1) if alpha.shape[-1] == 1 else ((1 - alpha) * rate).sum(-1)
     missing = (library.nan_to_num(0.0) - x_t.sum(-1)).clamp_min(0)
     factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR + expected)
     return rate * torch.where(library.isnan(), 1.0, factor).unsqueeze(-1)

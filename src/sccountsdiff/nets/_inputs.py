@@ -16,6 +16,19 @@ INPUTS: Registry[CountInput] = Registry("count input")
 _PRIOR_MOLECULES = 5.0
 
 
+def seen_share(alpha: Tensor, share: Tensor) -> Tensor:
+    """Part of a cell's expression that was visible, ``(n_cells,)``: shares weighted by survival.
+
+    Parameters
+    ----------
+    alpha
+        Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+    share
+        Shares of expression, which add up to 1, ``(n_genes,)`` or ``(n_cells, n_genes)``.
+    """
+    return alpha.squeeze(-1) if alpha.shape[-1] == 1 else (alpha * share).sum(-1)
+
+
 class CountInput(nn.Module, ABC):
     """First layer of a network: ``(x_t, alpha)`` to hidden features.
 
@@ -63,9 +76,10 @@ class ResidualInput(CountInput):
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
         """Project the residuals."""
-        expected = alpha * self.share
-        size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + expected.sum(-1))
-        residual = x_t.sqrt() + (x_t + 1).sqrt() - (4 * size.unsqueeze(-1) * expected + 1).sqrt()
+        seen = seen_share(alpha, self.share)
+        size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + seen)
+        expected = (4 * size.unsqueeze(-1) * alpha) * self.share
+        residual = x_t.sqrt() + (x_t + 1).sqrt() - (expected + 1).sqrt()
         return self.dropout(self.projection(residual))
 
 

@@ -116,7 +116,9 @@ def test_rounded_births_are_underdispersed_at_few_steps():
 def test_states_never_fall_below_zero_under_full_attrition():
     seen = []
     sampler = Sampler(Thinning(), PoissonOracle(2.0), PoissonBirths(), RescaledAttrition(1.0))
-    sampler.sample(torch.zeros(500, 3), {}, survival_grid(LinearSchedule(), 30), callback=lambda step: seen.append(step))
+    sampler.sample(
+        torch.zeros(500, 3), {}, survival_grid(LinearSchedule(), 30), callback=lambda step: seen.append(step)
+    )
     assert [step.number for step in seen] == list(range(30))
     assert min(step.x_t.min().item() for step in seen) >= 0
 
@@ -142,7 +144,9 @@ def test_known_entries_are_kept_and_presented_as_fully_seen():
 def test_same_seed_same_draws_and_the_global_state_is_left_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    first, second, other = (walk(PoissonOracle(1.0), PoissonBirths(), NoAttrition(), 4, seed=s, n=50) for s in (1, 1, 2))
+    first, second, other = (
+        walk(PoissonOracle(1.0), PoissonBirths(), NoAttrition(), 4, seed=s, n=50) for s in (1, 1, 2)
+    )
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,140 @@
+"""Every denoiser with every head: one list, one set of promises."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
+from sccountsdiff.nets import DENOISERS, HEADS, INPUTS, GeneTransformer, match_library
+from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
+from sccountsdiff.process import Thinning
+
+N_GENES = 12
+KEYS = (CategoricalKey("type", 3), ContinuousKey("dose", 1.0, 2.0), EmbeddingKey("drug", 4))
+NETS = [pytest.param(d, h, id=f"{d}-{h}") for d in DENOISERS for h in HEADS]
+
+
+def make(denoiser="mlp", head="conjugate", seed=0, **kwargs):
+    """A small network with weights that do something."""
+    torch.manual_seed(seed)
+    net = DENOISERS[denoiser](N_GENES, KEYS, head=head, n_hidden=16, library_mean=60.0, **kwargs).eval()
+    for parameter in net.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return net
+
+
+def cells(n=5, seed=0):
+    """Counts and their condition."""
+    generator = torch.Generator().manual_seed(seed)
+    counts = torch.poisson(5 * torch.rand(n, N_GENES, generator=generator), generator=generator)
+    condition = {
+        "type": torch.arange(n) % 3,
+        "dose": torch.rand(n, generator=generator),
+        "drug": torch.randn(n, 4, generator=generator),
+        LIBRARY_SIZE: counts.sum(1),
+    }
+    return counts, condition
+
+
+@pytest.mark.parametrize(("denoiser", "head"), NETS)
+class TestEveryNet:
+    def test_rates_are_positive_and_finite_everywhere(self, denoiser, head):
+        counts, condition = cells()
+        net = make(denoiser, head)
+        for alpha in (torch.zeros(5, 1), torch.full((5, 1), 0.4), torch.rand(5, N_GENES), torch.ones(5, 1)):
+            posterior = net(Thinning().corrupt(counts, alpha), alpha, condition)
+            assert posterior.rate.shape == counts.shape
+            assert torch.isfinite(posterior.rate).all()
+            assert (posterior.rate > 0).all()
+
+    def test_one_survival_per_cell_is_the_same_as_one_per_entry(self, denoiser, head):
+        counts, condition = cells()
+        net = make(denoiser, head)
+        alpha = torch.rand(5, 1)
+        narrow, wide = net(counts, alpha, condition).rate, net(counts, alpha.expand(-1, N_GENES), condition).rate
+        torch.testing.assert_close(narrow, wide, rtol=1e-4, atol=1e-5)
+
+    def test_cells_do_not_see_each_other(self, denoiser, head):
+        counts, condition = cells()
+        net, alpha = make(denoiser, head), torch.full((5, 1), 0.5)
+        alone = net(counts[:1], alpha[:1], {k: v[:1] for k, v in condition.items()}).rate
+        torch.testing.assert_close(net(counts, alpha, condition).rate[:1], alone, rtol=1e-4, atol=1e-5)
+
+    def test_a_missing_key_is_the_same_as_null_values(self, denoiser, head):
+        counts, condition = cells()
+        net, alpha = make(denoiser, head), torch.full((5, 1), 0.5)
+        null = {key.name: key.null(5, counts.device) for key in KEYS} | {LIBRARY_SIZE: torch.full((5,), math.nan)}
+        torch.testing.assert_close(net(counts, alpha, {}).rate, net(counts, alpha, null).rate)
+        given = net(counts, alpha, condition | {LIBRARY_SIZE: null[LIBRARY_SIZE]}).rate
+        assert not torch.allclose(given, net(counts, alpha, {}).rate, rtol=1e-3)
+
+    def test_every_parameter_learns_and_one_gene_or_one_cell_is_enough(self, denoiser, head):
+        counts, condition = cells(64)
+        objective = Objective(Thinning(), MixtureSurvival(), BoundWeighting())
+        net = make(denoiser, head)
+        objective.loss(net, counts, condition).mean().backward()
+        assert [name for name, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+        single = DENOISERS[denoiser](1, head=head, n_hidden=16)
+        objective.loss(single, counts[:1, :1], {}).mean().backward()
+
+    def test_embedding_has_one_row_per_cell(self, denoiser, head):
+        counts, condition = cells()
+        assert make(denoiser, head).embed(counts, torch.ones(5, 1), condition).shape == (5, 16)
+
+    def test_a_million_molecules_in_one_entry(self, denoiser, head):
+        counts, condition = cells()
+        counts[0, 0] = 1e6
+        posterior = make(denoiser, head)(counts, torch.full((5, 1), 0.5), condition | {LIBRARY_SIZE: counts.sum(1)})
+        assert torch.isfinite(posterior.rate).all()
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_every_input_trains(name):
+    counts, condition = cells(32)
+    net = make(input=name)
+    Objective(Thinning(), MixtureSurvival(), BoundWeighting()).loss(net, counts, condition).mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in net.input.parameters())
+
+
+def test_the_conjugate_head_is_the_gamma_poisson_posterior():
+    net = make()
+    counts, condition = cells()
+    alpha = torch.rand(5, N_GENES)
+    unsized = {k: v for k, v in condition.items() if k != LIBRARY_SIZE}
+    posterior = net(counts, alpha, unsized)
+    head = net.head
+    mu = head.sized(net.to_logits(net.embed(counts, alpha, unsized)), counts, alpha, None)
+    torch.testing.assert_close(posterior.rate, (head.theta + counts) / (head.theta / mu + alpha))
+    torch.testing.assert_close(posterior.shape, head.theta + counts)
+
+
+def test_rates_add_up_to_what_the_library_size_leaves():
+    rate, x_t = torch.rand(3, 6) * 40, torch.poisson(torch.full((3, 6), 2.0))
+    library = torch.tensor([500.0, math.nan, 3.0])
+    matched = match_library(rate, x_t, torch.zeros(3, 1), library)
+    missing = 500 - x_t[0].sum()
+    assert matched[0].sum().item() == pytest.approx(
+        (rate[0].sum() * (10 + missing) / (10 + rate[0].sum())).item(), rel=1e-4
+    )
+    assert torch.equal(matched[1], rate[1])
+    assert (matched[2] > 0).all()
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.0])
+def test_condition_dropout_outside_zero_to_one_is_refused(dropout):
+    with pytest.raises(ValueError, match="condition_dropout"):
+        make(condition_dropout=dropout)
+
+
+def test_heads_must_divide_the_width():
+    with pytest.raises(ValueError, match="n_heads must divide"):
+        GeneTransformer(4, n_hidden=10, n_heads=4)
+
+
+@pytest.mark.parametrize(("n_hidden", "n_heads"), [(64, 4), (128, 8)])
+def test_the_papers_transformer_sizes_are_reachable(n_hidden, n_heads):
+    net = GeneTransformer(20, n_hidden=n_hidden, n_heads=n_heads, n_layers=3)
+    assert net(torch.zeros(2, 20), torch.zeros(2, 1), {}).rate.shape == (2, 20)

@@ -124,7 +124,7 @@ def _plan_one(
 ) -> CellPlan:
     categorical = [source.name for source in sources if len(source.categories)]
     matching = population.matching(given, categorical)
-    template = rng.choice(matching, n_cells) if len(matching) else np.full(n_cells, -1)
+    template = _evenly(matching, n_cells, rng) if len(matching) else np.full(n_cells, -1)
     values = {}
     for source in sources:
         null = source.key.null(n_cells, torch.device("cpu")).numpy()
@@ -134,9 +134,15 @@ def _plan_one(
         drawn = population.column(source.name, template) if len(matching) else None
         values[source.name] = null if drawn is None else drawn.astype(null.dtype)
     # A combination without training cells takes library sizes from all of them.
-    cells = template if len(matching) else rng.integers(len(population), size=n_cells)
+    cells = template if len(matching) else _evenly(np.arange(len(population)), n_cells, rng)
     library = population.library_size[cells]
     return CellPlan(values, _measured(library, population, rng), template.astype(np.intp))
+
+
+def _evenly(cells: NDArray[np.integer], n: int, rng: np.random.Generator) -> NDArray[np.integer]:
+    """``n`` of the cells in random order, none twice before all are drawn: less noise than independent draws."""
+    rounds = [rng.permutation(cells) for _ in range(-(-n // len(cells)))]
+    return np.concatenate(rounds)[:n]
 
 
 def _measured(library: NDArray[Any], population: Population, rng: np.random.Generator) -> NDArray[np.float32]:

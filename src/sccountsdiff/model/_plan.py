@@ -44,7 +44,7 @@ class DiffusionTrainingPlan(TrainingPlan):
         self,
         module: BaseModuleClass,
         *,
-        lr: float = 1e-3,
+        lr: float = 4e-4,
         weight_decay: float = 1e-4,
         eps: float = 1e-8,
         warmup: float = 0.1,

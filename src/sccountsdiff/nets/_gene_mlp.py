@@ -36,11 +36,11 @@ class _ModulatedBlock(nn.Module):
 
 
 #: Length of :func:`cell_statistics`.
-N_STATISTICS = 5
+N_STATISTICS = 6
 
 
 def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_mean: Tensor) -> Tensor:
-    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 5)``, of order one."""
+    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 6)``, of order one."""
     mean_alpha = alpha.mean(-1)
     seen = torch.log1p(x_t.sum(-1)) - torch.log1p(library_mean)
     unknown = torch.ones_like(seen) if library is None else library.isnan().to(seen.dtype)
@@ -48,7 +48,7 @@ def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_
     if library is not None:
         size = (torch.log1p(library) - torch.log1p(library_mean)).nan_to_num(0.0)
     log_alpha = torch.log10(mean_alpha + 1e-4) / 2
-    return torch.stack([mean_alpha, log_alpha, seen, size, unknown], -1)
+    return torch.stack([mean_alpha, alpha.amin(-1), log_alpha, seen, size, unknown], -1)
 
 
 @DENOISERS.register("mlp")
@@ -75,7 +75,7 @@ class GeneMLP(Denoiser):
     n_layers
         Number of residual blocks.
     dropout
-        Dropout on the projected input and in the blocks.
+        Dropout of input entries and in the blocks.
     condition_dropout
         Chance that a condition key is hidden in training.
     gene_mean
@@ -94,7 +94,7 @@ class GeneMLP(Denoiser):
         input: str = "residual",
         n_hidden: int = 128,
         n_layers: int = 2,
-        dropout: float = 0.3,
+        dropout: float = 0.2,
         condition_dropout: float = 0.2,
         gene_mean: Tensor | None = None,
         library_mean: float = 1000.0,

@@ -29,6 +29,35 @@ def seen_share(alpha: Tensor, share: Tensor) -> Tensor:
     return alpha.squeeze(-1) if alpha.shape[-1] == 1 else (alpha * share).sum(-1)
 
 
+@final
+class EntryDropout(nn.Module):
+    """Dropout of input entries, the same ones for a group of neighbouring cells.
+
+    It forces the network to read a cell from any part of its genes. One mask per group is as good as one per cell, and
+    drawing masks for all entries would cost a tenth of a training step.
+
+    Parameters
+    ----------
+    p
+        Chance that an entry is blanked.
+    """
+
+    #: Cells that share a mask.
+    GROUP = 16
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blank entries of ``(n_cells, n_genes)`` in training, and scale up the others."""
+        if not self.training or self.p == 0:
+            return x
+        n_groups = -(-len(x) // self.GROUP)
+        mask = nn.functional.dropout(x.new_ones(n_groups, x.shape[-1]), self.p)
+        return x * mask.repeat_interleave(self.GROUP, 0)[: len(x)]
+
+
 class CountInput(nn.Module, ABC):
     """First layer of a network: ``(x_t, alpha)`` to hidden features.
 
@@ -41,7 +70,7 @@ class CountInput(nn.Module, ABC):
     width
         Number of hidden features.
     dropout
-        Share of the features that is blanked in training.
+        Share of the entries that is blanked in training.
     """
 
     @abstractmethod
@@ -71,7 +100,7 @@ class ResidualInput(CountInput):
         super().__init__(log_share, library_mean, width, dropout)
         self.register_buffer("share", log_share.exp())
         self.library_mean = float(library_mean)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = EntryDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
@@ -80,7 +109,7 @@ class ResidualInput(CountInput):
         size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + seen)
         expected = (4 * size.unsqueeze(-1) * alpha) * self.share
         residual = x_t.sqrt() + (x_t + 1).sqrt() - (expected + 1).sqrt()
-        return self.dropout(self.projection(residual))
+        return self.projection(self.dropout(residual))
 
 
 @INPUTS.register("log")
@@ -90,11 +119,11 @@ class LogInput(CountInput):
 
     def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
         super().__init__(log_share, library_mean, width, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = EntryDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
         self.survival_projection = nn.Linear(len(log_share), width, bias=False)
         nn.init.normal_(self.survival_projection.weight, std=1 / len(log_share))
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
         """Project log counts and survival."""
-        return self.dropout(self.projection(torch.log1p(x_t)) + self.survival_projection(alpha.expand_as(x_t)))
+        return self.projection(self.dropout(torch.log1p(x_t))) + self.survival_projection(alpha.expand_as(x_t))

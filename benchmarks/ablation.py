@@ -25,6 +25,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "head: softplus (paper)": {"head": "softplus"},
     "weighting: paper": {"weighting": "paper"},
     "pattern: uniform only": {"pattern": "uniform"},
+    "pattern and weighting: paper": {"pattern": "paper", "weighting": "paper"},
     "pattern: entrywise only": {"pattern": "entrywise"},
     "input: log counts (paper)": {"input": "log"},
     "input: mean survival per cell": {"denoiser": "mlp_mean_survival"},

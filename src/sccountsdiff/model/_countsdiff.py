@@ -42,7 +42,8 @@ class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
     head
         From logits to posterior: ``"conjugate"`` (Gamma-Poisson), ``"poisson"`` or ``"softplus"`` (the paper's).
     pattern
-        Survivals in training: ``"mixture"``, ``"uniform"`` (generation and denoising only) or ``"entrywise"``.
+        Survivals in training: ``"mixture"``, ``"uniform"`` (generation and denoising only), ``"paper"`` (uniform time
+        under the cosine schedule) or ``"entrywise"``.
     weighting
         Weight of the training loss: ``"bound"`` (nats) or ``"paper"``.
     n_hidden, n_layers, dropout, condition_dropout

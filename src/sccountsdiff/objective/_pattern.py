@@ -9,7 +9,7 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process import Registry, Schedule
+from sccountsdiff.process import CosineSchedule, Registry, Schedule
 
 PATTERNS: Registry[SurvivalPattern] = Registry("survival pattern")
 
@@ -91,6 +91,7 @@ class UniformSurvival(SurvivalPattern):
         return Survival(alpha.clamp(0, 1 - MIN_DEAD), torch.ones_like(alpha))
 
 
+@PATTERNS.register("paper")
 @final
 class ScheduledSurvival(SurvivalPattern):
     """The paper's: uniform time, survival from a schedule, importance ``-p'(t)`` back to uniform survival.
@@ -98,15 +99,15 @@ class ScheduledSurvival(SurvivalPattern):
     Parameters
     ----------
     schedule
-        Survival as a function of time.
+        Survival as a function of time; ``None`` is the paper's cosine schedule.
 
     References
     ----------
     CountsDiff, Alg. 1 and appendix B.7.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule | None = None) -> None:
+        self.schedule = CosineSchedule() if schedule is None else schedule
 
     def draw(
         self, n_cells: int, n_genes: int, generator: torch.Generator | None = None, device: torch.device | None = None

@@ -70,10 +70,10 @@ class UniformSurvival(SurvivalPattern):
         Part of the cells whose survival is log-uniform on (``floor``, 1): sampling spends half of its steps where
         fewer than a tenth of the molecules are back. An emphasis, not undone by importance weights.
     floor
-        Smallest log-uniform survival.
+        Smallest log-uniform survival: about one molecule of a library, where a sampler takes its first steps.
     """
 
-    def __init__(self, log_fraction: float = 0.4, floor: float = 0.003) -> None:
+    def __init__(self, log_fraction: float = 0.5, floor: float = 3e-4) -> None:
         if not 0 <= log_fraction <= 1 or not 0 < floor < 1:
             raise ValueError(f"Need log_fraction in [0, 1] and floor in (0, 1), got {log_fraction} and {floor}.")
         self.log_fraction, self.floor = log_fraction, floor
@@ -151,7 +151,7 @@ class MixtureSurvival(SurvivalPattern):
         Of the uniform pattern, see :class:`UniformSurvival`.
     """
 
-    def __init__(self, entrywise_fraction: float = 0.35, log_fraction: float = 0.4, floor: float = 0.003) -> None:
+    def __init__(self, entrywise_fraction: float = 0.35, log_fraction: float = 0.5, floor: float = 3e-4) -> None:
         if not 0 < entrywise_fraction < 1:
             raise ValueError(f"entrywise_fraction must lie in (0, 1), got {entrywise_fraction}.")
         self.entrywise_fraction = entrywise_fraction

@@ -61,6 +61,21 @@ class NegativeBinomialOracle:
         return st.nbinom(self.theta, self.theta / (self.theta + self.mu))
 
 
+@dataclass(frozen=True)
+class SharedRateOracle:
+    """Genes of a cell are Poisson with one Gamma(theta, theta / mu) rate in common: every gene tells of every other."""
+
+    mu: float
+    theta: float
+    keys = ()
+    condition_dropout = 0.0
+
+    def __call__(self, x_t: Tensor, alpha: Tensor, condition) -> Posterior:
+        shape = self.theta + x_t.sum(-1, keepdim=True)
+        rate = shape / (self.theta / self.mu + alpha.expand_as(x_t).sum(-1, keepdim=True))
+        return GammaPoissonPosterior(rate.expand_as(x_t), shape, alpha)
+
+
 def chi_square_p(draws: Tensor, law) -> float:
     """P value of the draws under ``law``, over cells of at least 10 expected draws."""
     n = draws.numel()

@@ -1,4 +1,4 @@
-"""Sampling: grid, attrition, known entries and the walk back, as objects side by side."""
+"""Sampling: grid, attrition, what was seen, the walk back and its resampling, as objects side by side."""
 
 from sccountsdiff.sampling._attrition import (
     ATTRITIONS,
@@ -8,19 +8,24 @@ from sccountsdiff.sampling._attrition import (
     NoAttrition,
     RescaledAttrition,
 )
+from sccountsdiff.sampling._evidence import Evidence, Known, Thinned
 from sccountsdiff.sampling._grid import explicit_grid, survival_grid
-from sccountsdiff.sampling._sampler import Known, Sampler, Step
+from sccountsdiff.sampling._repaint import RePaintSampler
+from sccountsdiff.sampling._sampler import Sampler, Step
 
 __all__ = [
     "ATTRITIONS",
     "Attrition",
     "CappedAttrition",
     "ConstantAttrition",
+    "Evidence",
     "Known",
     "NoAttrition",
+    "RePaintSampler",
     "RescaledAttrition",
     "Sampler",
     "Step",
+    "Thinned",
     "explicit_grid",
     "survival_grid",
 ]

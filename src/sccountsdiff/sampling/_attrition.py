@@ -35,7 +35,7 @@ class Attrition(ABC):
 
         Returns
         -------
-        Probabilities of the broadcast shape, between 0 and :func:`~sccountsdiff.process.max_death`.
+        Probabilities between 0 and :func:`~sccountsdiff.process.max_death`, broadcastable to the survivals.
         """
 
 
@@ -45,8 +45,8 @@ class NoAttrition(Attrition):
     """Nobody dies: a pure-birth bridge."""
 
     def death(self, alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
-        """Zero."""
-        return torch.zeros_like(alpha_t + alpha_s)
+        """Zero, as a number on the host: no sampler waits for a GPU to learn that there is nothing to draw."""
+        return torch.zeros((), dtype=alpha_t.dtype)
 
 
 @ATTRITIONS.register("constant")

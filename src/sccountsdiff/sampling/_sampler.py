@@ -13,6 +13,7 @@ from torch import Tensor
 from sccountsdiff.conditioning import Condition, ConditionalDenoiser
 from sccountsdiff.process import Births, PoissonBirths, Posterior, Process
 from sccountsdiff.sampling._attrition import Attrition, NoAttrition
+from sccountsdiff.sampling._evidence import Evidence
 
 
 class Step(NamedTuple):
@@ -34,51 +35,6 @@ class Step(NamedTuple):
     alpha: Tensor
     x_t: Tensor
     posterior: Posterior
-
-
-@final
-@dataclass(frozen=True)
-class Known:
-    """Entries whose counts are given: they survive with probability 1 throughout and are returned as they are.
-
-    Parameters
-    ----------
-    values
-        UMI counts, ``(n_cells, n_genes)``; read only where ``mask``.
-    mask
-        Boolean, True where the count is known.
-    """
-
-    values: Tensor
-    mask: Tensor
-
-    def impose(self, x_t: Tensor) -> Tensor:
-        """Put the known counts into a state.
-
-        Parameters
-        ----------
-        x_t
-            State, ``(n_cells, n_genes)``.
-
-        Returns
-        -------
-        A new state.
-        """
-        return torch.where(self.mask, self.values, x_t)
-
-    def survival(self, alpha: Tensor) -> Tensor:
-        """Survival of the entries: 1 where known.
-
-        Parameters
-        ----------
-        alpha
-            Survival of the others, broadcastable to the mask.
-
-        Returns
-        -------
-        ``(n_cells, n_genes)``.
-        """
-        return torch.where(self.mask, 1.0, alpha)
 
 
 @final
@@ -109,11 +65,11 @@ class Sampler:
         start: Tensor,
         condition: Condition,
         grid: Tensor,
-        known: Known | None = None,
+        known: Evidence | None = None,
         generator: torch.Generator | None = None,
         callback: Callable[[Step], None] | None = None,
     ) -> Tensor:
-        """Draw whole cells.
+        """Draw cells at the last survival of a grid: whole cells if that is 1.
 
         Parameters
         ----------
@@ -123,9 +79,10 @@ class Sampler:
         condition
             Condition of each cell.
         grid
-            Rising survivals ``(n_steps + 1,)`` that end in 1; see :func:`survival_grid`.
+            Rising survivals ``(n_steps + 1,)``; see :func:`survival_grid`. The walk ends at the last of them.
         known
-            Entries to keep exactly.
+            What was seen of the cells: :class:`Known` entries to keep exactly, or :class:`Thinned` counts to complete.
+            The grid is then that of entries of which nothing was seen.
         generator
             Source of randomness, on the device of the state; the global one if None.
         callback
@@ -140,9 +97,9 @@ class Sampler:
         for number, (alpha_t, alpha_s) in enumerate(pairwise(level.expand(per_cell) for level in grid.to(start))):
             if known is not None:
                 alpha_t, alpha_s = known.survival(alpha_t), known.survival(alpha_s)
-            posterior = self.denoiser(x_t, alpha_t, condition)
+            posterior = self.denoiser(*self.process.shown(x_t, alpha_t), condition)
             if callback is not None:
                 callback(Step(number, alpha_t, x_t, posterior))
             death = self.attrition.death(alpha_t, alpha_s)
-            x_t = self.process.revive(x_t, posterior, alpha_s, death, self.births, generator)
+            x_t = self.process.revive(x_t, posterior, alpha_t, alpha_s, death, self.births, generator)
         return x_t

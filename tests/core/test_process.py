@@ -17,6 +17,7 @@ from sccountsdiff.process import (
     PoissonPosterior,
     Registry,
     Thinning,
+    TokenPosterior,
     UnknownNameError,
     UserSchedule,
     bridge,
@@ -25,13 +26,24 @@ from sccountsdiff.process import (
 )
 from sccountsdiff.process._special import incomplete_beta
 
+
+def geometric_tokens(rate, alpha, n_explicit=6):
+    """A geometric law as tokens: six explicit counts, and a tail that carries on exactly."""
+    log_ratio = (rate / (1 + rate)).log().unsqueeze(-1)
+    explicit = torch.arange(n_explicit) * log_ratio - torch.log1p(rate).unsqueeze(-1)
+    return TokenPosterior(torch.cat([explicit, n_explicit * log_ratio], -1), rate, torch.tensor(1.0), alpha)
+
+
+#: Maker from rate and survival, law of the missing molecules from their mean, survivals at which it has a closed form.
 POSTERIORS = [
     pytest.param(
-        lambda mean, alpha: GammaPoissonPosterior(mean, torch.tensor(1.7), alpha),
+        lambda rate, alpha: GammaPoissonPosterior(rate, torch.tensor(1.7), alpha),
         lambda mean: st.nbinom(1.7, 1.7 / (1.7 + mean)),
+        0.25,
         id="gamma",
     ),
-    pytest.param(lambda mean, alpha: PoissonPosterior(mean, alpha), lambda mean: st.poisson(mean), id="poisson"),
+    pytest.param(PoissonPosterior, lambda mean: st.poisson(mean), 0.25, id="poisson"),
+    pytest.param(geometric_tokens, lambda mean: st.nbinom(1.0, 1 / (1 + mean)), 0.0, id="tokens"),
 ]
 
 
@@ -109,12 +121,11 @@ def test_the_bridge_keeps_the_marginal(fraction):
     assert ((birth >= 0) & (birth <= 1) & (death >= 0) & (death <= 1)).all()
 
 
-@pytest.mark.parametrize(("make", "law"), POSTERIORS)
-def test_posteriors_match_scipy(make, law):
-    alpha = torch.tensor([[0.25]])
+@pytest.mark.parametrize(("make", "law", "alpha"), POSTERIORS)
+def test_posteriors_match_scipy(make, law, alpha):
     rate = torch.tensor([[0.02, 0.8, 5.0, 300.0]])
-    posterior = make(rate, alpha)
-    reference = [law(0.75 * r) for r in rate[0].tolist()]
+    posterior = make(rate, torch.tensor([[alpha]]))
+    reference = [law((1 - alpha) * r) for r in rate[0].tolist()]
     assert posterior.mean[0].tolist() == pytest.approx([r.mean() for r in reference], rel=1e-5)
     assert posterior.variance[0].tolist() == pytest.approx([r.var() for r in reference], rel=1e-4)
     for count in (0, 1, 4, 250):
@@ -126,9 +137,9 @@ def test_posteriors_match_scipy(make, law):
     assert (posterior.cdf(torch.full_like(rate, -1)) == 0).all()
 
 
-@pytest.mark.parametrize(("make", "law"), POSTERIORS)
+@pytest.mark.parametrize(("make", "law", "alpha"), POSTERIORS)
 @pytest.mark.parametrize("fraction", [0.3, 1.0])
-def test_posterior_draws_are_thinned_missing_molecules(make, law, fraction):
+def test_posterior_draws_are_thinned_missing_molecules(make, law, alpha, fraction):
     posterior = make(torch.full((20_000, 1), 4.0), torch.tensor(0.2))
     draws = posterior.draw(torch.Generator().manual_seed(1), fraction=fraction)
     reference = law(0.8 * 4.0 * fraction)
@@ -138,13 +149,23 @@ def test_posterior_draws_are_thinned_missing_molecules(make, law, fraction):
     assert st.chisquare(observed[keep], expected[keep], sum_check=False).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(("make", "law"), POSTERIORS)
-def test_the_loss_is_least_at_the_true_mean(make, law):
+@pytest.mark.parametrize(("make", "law", "alpha"), POSTERIORS)
+def test_the_loss_is_least_at_the_true_mean(make, law, alpha):
     missing = torch.tensor([[0.0, 1.0, 6.0]])
     alpha = torch.tensor(0.5)
-    best = make(missing / 0.5, alpha).nll(missing).sum()
+    best = make(missing / 0.5 + 1e-9, alpha).nll(missing).sum()
     for factor in (0.7, 1.4):
         assert make(factor * missing / 0.5 + 1e-3, alpha).nll(missing).sum() > best
+
+
+@pytest.mark.parametrize(("make", "law", "alpha"), POSTERIORS)
+def test_another_rate_and_guidance_towards_the_same_change_nothing_else(make, law, alpha):
+    rate = torch.tensor([[0.3, 4.0, 40.0]])
+    posterior = make(rate, torch.tensor(0.0))
+    for factor in (0.5, 1.0, 1.8):
+        torch.testing.assert_close(posterior.with_rate(factor * rate).rate, factor * rate, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(posterior.tilt(posterior, posterior, 3.0).rate, rate, rtol=1e-4, atol=1e-4)
+    assert (posterior.tilt(make(2 * rate, torch.tensor(0.0)), posterior, 0.5).rate > rate).all()
 
 
 def test_a_quantile_level_outside_zero_to_one_is_refused():

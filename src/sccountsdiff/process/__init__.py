@@ -29,9 +29,12 @@ CountsDiff: diffusion on the natural numbers (arXiv 2604.03779): Prop. 3.1 (forw
 with attrition), Alg. 1 and 2.
 """
 
+from sccountsdiff.process._absorbing import MASK, Absorbing
 from sccountsdiff.process._births import BIRTHS, BinomialBirths, Births, PoissonBirths, PosteriorBirths
 from sccountsdiff.process._posterior import MIN_RATE, GammaPoissonPosterior, PoissonPosterior, Posterior
+from sccountsdiff.process._process import Process, Shown, bridge, max_death
 from sccountsdiff.process._registry import Registry, UnknownNameError
+from sccountsdiff.process._reveal import REVEALS, ConfidentReveal, IndependentReveal, RandomReveal, Reveal
 from sccountsdiff.process._schedule import (
     SCHEDULES,
     BlackoutSchedule,
@@ -42,27 +45,37 @@ from sccountsdiff.process._schedule import (
     UserSchedule,
     check_schedule,
 )
-from sccountsdiff.process._thinning import Process, Thinning, bridge, max_death
+from sccountsdiff.process._thinning import Thinning
+from sccountsdiff.process._tokens import TokenPosterior
 
 __all__ = [
     "BIRTHS",
+    "MASK",
     "MIN_RATE",
+    "REVEALS",
     "SCHEDULES",
+    "Absorbing",
     "BinomialBirths",
     "Births",
     "BlackoutSchedule",
+    "ConfidentReveal",
     "CosineSchedule",
     "GammaPoissonPosterior",
     "GeometricSchedule",
+    "IndependentReveal",
     "LinearSchedule",
     "PoissonBirths",
     "PoissonPosterior",
     "Posterior",
     "PosteriorBirths",
     "Process",
+    "RandomReveal",
     "Registry",
+    "Reveal",
     "Schedule",
+    "Shown",
     "Thinning",
+    "TokenPosterior",
     "UnknownNameError",
     "UserSchedule",
     "bridge",

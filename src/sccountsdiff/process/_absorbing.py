@@ -1,0 +1,104 @@
+r"""Masking: how whole entries are hidden, and how they are revealed."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor
+
+from sccountsdiff.process._births import Births
+from sccountsdiff.process._posterior import Posterior
+from sccountsdiff.process._process import Process, Shown, bridge, nobody_dies
+from sccountsdiff.process._reveal import IndependentReveal, Reveal
+
+#: A hidden entry. It is no number, so that no count can be taken for it and it cannot be clamped into one.
+MASK = math.nan
+
+
+@final
+class Absorbing(Process):
+    r"""Each entry survives whole with probability alpha, or turns into MASK: absorbing, or masked, diffusion.
+
+    The unit that dies and returns is the entry, not the molecule; the probabilities of death and return are the same
+    (:func:`bridge`). Under the linear schedule :math:`\alpha = 1 - t` a hidden entry is revealed with probability
+    :math:`(t - s) / t`, so that after step k of N the share 1 - k / N is still hidden.
+
+    A state holds counts, and NaN where an entry is masked. An entry of survival 0 is masked whatever it holds: zeros
+    will do as the start of a walk.
+
+    Parameters
+    ----------
+    reveal
+        Which of the hidden entries are revealed in a step.
+
+    References
+    ----------
+    DCM (Bhattacharya et al. 2026), section 2; MDLM (Sahoo et al. 2024); remasking: ReMDM (Wang et al. 2025). The
+    released code of DCM reveals by the *forward* rate, nearly all entries in the first step.
+    """
+
+    def __init__(self, reveal: Reveal | None = None) -> None:
+        self.reveal = IndependentReveal() if reveal is None else reveal
+
+    def corrupt(self, x_0: Tensor, alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mask entries."""
+        return torch.where(_toss(x_0, alpha, generator), x_0, MASK)
+
+    def renoise(
+        self, x_s: Tensor, alpha_s: Tensor, alpha_t: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Mask further: those seen at ``alpha_s`` stay with probability ``alpha_t / alpha_s``."""
+        tiny = torch.finfo(alpha_s.dtype).tiny
+        return self.corrupt(x_s, alpha_t / alpha_s.clamp_min(tiny), generator)
+
+    def shown(self, x_t: Tensor, alpha: Tensor) -> Shown:
+        """Counts with 0 for MASK, and survival 1 or 0: what is masked is known entry by entry."""
+        masked = _masked(x_t, alpha)
+        return Shown(x_t.masked_fill(masked, 0.0), (~masked).to(x_t.dtype))
+
+    def revive(
+        self,
+        x_t: Tensor,
+        posterior: Posterior,
+        alpha_t: Tensor,
+        alpha_s: Tensor,
+        death: Tensor,
+        births: Births,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """One reverse step: seen entries are masked again with probability ``death``, masked ones revealed."""
+        masked = _masked(x_t, alpha_t)
+        birth = torch.where(masked, bridge(alpha_t, alpha_s, death), 0.0)
+        candidates = births.draw(posterior, torch.ones_like(birth[..., :1]), generator)
+        revealed = self.reveal.choose(candidates, posterior, birth, generator)
+        x_s = torch.where(revealed, candidates, x_t.masked_fill(masked, MASK))
+        if not nobody_dies(death):
+            x_s = torch.where(~masked & _toss(x_t, death, generator), MASK, x_s)
+        return x_s
+
+    def loss(self, posterior: Posterior, x_0: Tensor, x_t: Tensor) -> Tensor:
+        r"""Cross-entropy of the masked entries, 0 for the others (DCM, eq. 6).
+
+        Weighted by :math:`1 / (1 - \alpha)`, 1 / t under the linear schedule, it is the NELBO (MDLM, eq. 10).
+        """
+        return torch.where(x_t.isnan(), -posterior.log_prob(x_0), 0.0)
+
+    def reference(self, x_0: Tensor, seen: Tensor) -> Shown:
+        """Nothing but the condition: a cell with all entries masked."""
+        return Shown(torch.zeros_like(x_0), torch.zeros_like(seen))
+
+    def control(self, reference: Posterior, x_0: Tensor, x_t: Tensor, alpha: Tensor) -> Tensor:
+        r"""``(1 - [masked] / (1 - alpha)) * cross-entropy``, which has mean zero."""
+        return (x_t.isnan() / (1 - alpha) - 1) * reference.log_prob(x_0)
+
+
+def _masked(x_t: Tensor, alpha: Tensor) -> Tensor:
+    """Where an entry is hidden."""
+    return x_t.isnan() | (alpha <= 0)
+
+
+def _toss(like: Tensor, probability: Tensor, generator: torch.Generator | None) -> Tensor:
+    """A coin for each entry."""
+    return torch.rand(like.shape, generator=generator, device=like.device) < probability

@@ -191,3 +191,11 @@ def test_attrition_is_refused_outside_zero_to_one():
     for rule in (ConstantAttrition, CappedAttrition, RescaledAttrition):
         with pytest.raises(ValueError, match="between 0"):
             rule(1.5)
+
+
+def test_without_attrition_nothing_is_drawn_for_deaths():
+    """The zero lies on the host, so that no device has to be asked; the draws are those of births alone."""
+    death = NoAttrition().death(torch.full((4, 1), 0.2), torch.full((4, 1), 0.5))
+    assert (death.shape, death.device.type, death.item()) == ((), "cpu", 0.0)
+    walks = [walk(PoissonOracle(5.0), PoissonBirths(), rule, 4, n=50) for rule in (NoAttrition(), ConstantAttrition(0))]
+    assert torch.equal(*walks)

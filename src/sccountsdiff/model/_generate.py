@@ -26,7 +26,7 @@ from sccountsdiff.model._record import UNS_KEY, provenance
 from sccountsdiff.model._request import CellPlan, Conditions, plan_cells
 from sccountsdiff.model._walk import walk_grid
 from sccountsdiff.process import BIRTHS
-from sccountsdiff.sampling import RescaledAttrition, Sampler
+from sccountsdiff.sampling import NoAttrition, RescaledAttrition, Sampler
 
 
 class GenerateMixin(ExpressionMixin):
@@ -134,7 +134,8 @@ class GenerateMixin(ExpressionMixin):
         guide: Guidance
         guide = CompositionalGuidance(guidance) if isinstance(guidance, Mapping) else ClassifierFreeGuidance(guidance)
         denoiser = guide.wrap(self.module.denoiser)
-        return Sampler(self.module.objective.process, denoiser, BIRTHS[births](), RescaledAttrition(attrition))
+        deaths = RescaledAttrition(attrition) if attrition else NoAttrition()
+        return Sampler(self.module.objective.process, denoiser, BIRTHS[births](), deaths)
 
     def _start(self, plan: CellPlan, cells: NDArray[np.intp], survival: float, generator: torch.Generator) -> Tensor:
         """Start of the walk: zeros, or thinned training cells."""

@@ -44,7 +44,7 @@ class PoissonBirths(Births):
 
     def draw(self, posterior: Posterior, birth: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw births."""
-        return poisson(birth * posterior.mean, generator)
+        return poisson((birth * (1 - posterior.alpha)) * posterior.rate, generator)
 
 
 @BIRTHS.register("binomial")

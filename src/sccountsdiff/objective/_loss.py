@@ -13,7 +13,7 @@ from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, drop_condition
 from sccountsdiff.nets import Denoiser
 from sccountsdiff.objective._pattern import MIN_DEAD, SurvivalPattern
 from sccountsdiff.objective._weighting import Weighting
-from sccountsdiff.process import MIN_RATE, Process
+from sccountsdiff.process import Process
 
 
 @final
@@ -46,7 +46,7 @@ class Objective:
         observed: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Weighted Poisson loss of each cell, summed over its observed entries.
+        """Weighted loss of each cell, summed over its observed entries.
 
         Parameters
         ----------
@@ -72,10 +72,10 @@ class Objective:
         alpha = _per_entry(survival.alpha, x_0)
         alpha = alpha if observed is None else alpha * observed
         x_t = self.process.corrupt(x_0, alpha, generator)
-        loss = denoiser(x_t, alpha, condition).nll(x_0 - x_t) * self.weighting.weight(alpha)
-        if observed is not None:
-            loss = loss * observed
-        return loss.flatten(1).sum(-1) * survival.importance.squeeze(-1)
+        weight = self.weighting.weight(alpha).expand_as(x_0)
+        weight = weight if observed is None else weight * observed
+        loss = self.process.loss(denoiser(*self.process.shown(x_t, alpha), condition), x_0, x_t)
+        return torch.linalg.vecdot(loss.flatten(1), weight.flatten(1)) * survival.importance.squeeze(-1)
 
 
 def _per_entry(alpha: Tensor, x_0: Tensor) -> Tensor:
@@ -104,9 +104,11 @@ def bound(
 ) -> Tensor:
     r"""Monte-Carlo estimates of the upper bound on :math:`-\log p(x_0 \mid \mathrm{condition})`, in nats.
 
-    Survivals of a cell are stratified over the samples. A control variate removes most of the noise left: as
-    :math:`\mathrm{E}[m \mid x_0] = (1 - \alpha) x_0`, the term :math:`(m / (1 - \alpha) - x_0) \log \tilde r` has mean
-    zero for any rate that does not depend on the thinning; :math:`\tilde r` is the rate given the whole cell.
+    Survivals of a cell are stratified over the samples. A control variate removes most of the noise left: under
+    thinning :math:`\mathrm{E}[m \mid x_0] = (1 - \alpha) x_0`, so that the term
+    :math:`(m / (1 - \alpha) - x_0) \log \tilde r` has mean zero for any rate that does not depend on the thinning;
+    :math:`\tilde r` is the rate given the whole cell. Masking does the same with entries in place of molecules
+    (:meth:`~sccountsdiff.process.Process.control`).
 
     Parameters
     ----------
@@ -132,13 +134,13 @@ def bound(
     n_cells = len(x_0)
     seen = x_0.new_ones(()).expand(n_cells, *[1] * (x_0.dim() - 1)) if observed is None else observed.to(x_0)
     x_0 = x_0 * seen
-    log_reference = denoiser(x_0, seen, condition).rate.clamp_min(MIN_RATE).log()
+    reference = denoiser(*process.reference(x_0, seen), condition)
     shift = torch.rand(n_cells, 1, generator=generator, device=x_0.device)
     estimates = []
     for k in range(n_samples):
         alpha = _per_entry(((shift + k) / n_samples).clamp_max(1 - MIN_DEAD), x_0)
         x_t = process.corrupt(x_0, alpha, generator)
-        missing = x_0 - x_t
-        loss = (denoiser(x_t, alpha * seen, condition).nll(missing) + missing * log_reference) / (1 - alpha)
-        estimates.append(((loss - x_0 * log_reference + torch.lgamma(x_0 + 1)) * seen).flatten(1).sum(-1))
+        posterior = denoiser(*process.shown(x_t, alpha * seen), condition)
+        nats = process.loss(posterior, x_0, x_t) / (1 - alpha) + process.control(reference, x_0, x_t, alpha)
+        estimates.append((nats * seen).flatten(1).sum(-1))
     return torch.stack(estimates)

@@ -160,7 +160,7 @@ class TokenPosterior(Posterior):
         return TokenPosterior(logits, self.tail_size * (1 - left_tilted) / left_tilted, self.tail_size, self.alpha)
 
     def where(self, mask: Tensor, other: TokenPosterior) -> TokenPosterior:
-        """This posterior where ``mask``, another one elsewhere.
+        """Take this posterior where ``mask``, another one elsewhere.
 
         Parameters
         ----------

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
-from sccountsdiff.nets import DENOISERS, HEADS, INPUTS, GeneTransformer, match_library
+from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneTransformer, match_library
 from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
-from sccountsdiff.process import Thinning
+from sccountsdiff.process import Absorbing, Thinning
 
 N_GENES = 12
 KEYS = (CategoricalKey("type", 3), ContinuousKey("dose", 1.0, 2.0), EmbeddingKey("drug", 4))
 NETS = [pytest.param(d, h, id=f"{d}-{h}") for d in DENOISERS for h in HEADS]
+PROCESSES = [pytest.param(process, id=type(process).__name__.lower()) for process in (Thinning(), Absorbing())]
 
 
 def make(denoiser="mlp", head="conjugate", seed=0, **kwargs):
@@ -71,14 +72,22 @@ class TestEveryNet:
         given = net(counts, alpha, condition | {LIBRARY_SIZE: null[LIBRARY_SIZE]}).rate
         assert not torch.allclose(given, net(counts, alpha, {}).rate, rtol=1e-3)
 
-    def test_every_parameter_learns_and_one_gene_or_one_cell_is_enough(self, denoiser, head):
+    def test_every_parameter_learns_by_likelihood(self, denoiser, head):
+        """Under masking, where the whole posterior is scored; thinning looks at its mean only."""
         counts, condition = cells(64)
-        objective = Objective(Thinning(), MixtureSurvival(), BoundWeighting())
         net = make(denoiser, head)
-        objective.loss(net, counts, condition).mean().backward()
+        Objective(Absorbing(), MixtureSurvival(), BoundWeighting()).loss(net, counts, condition).mean().backward()
         assert [name for name, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
-        single = DENOISERS[denoiser](1, head=head, n_hidden=16)
+
+    @pytest.mark.parametrize("process", PROCESSES)
+    def test_every_process_trains_it_and_one_gene_or_one_cell_is_enough(self, denoiser, head, process):
+        counts, condition = cells(64)
+        objective = Objective(process, MixtureSurvival(), BoundWeighting())
+        net, single = make(denoiser, head), DENOISERS[denoiser](1, head=head, n_hidden=16)
+        objective.loss(net, counts, condition).mean().backward()
         objective.loss(single, counts[:1, :1], {}).mean().backward()
+        assert all(torch.isfinite(p.grad).all() for p in net.parameters() if p.grad is not None)
+        assert net.conditions.null_tokens.grad.abs().sum() > 0
 
     def test_embedding_has_one_row_per_cell(self, denoiser, head):
         counts, condition = cells()
@@ -89,6 +98,30 @@ class TestEveryNet:
         counts[0, 0] = 1e6
         posterior = make(denoiser, head)(counts, torch.full((5, 1), 0.5), condition | {LIBRARY_SIZE: counts.sum(1)})
         assert torch.isfinite(posterior.rate).all()
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_every_attention_trains_with_and_without_its_activations(name):
+    counts, condition = cells(8)
+    losses, gradients = [], []
+    for checkpoint in (False, True):
+        net = make("transformer", attention=name, checkpoint_activations=checkpoint, dropout=0.0).train()
+        objective = Objective(Thinning(), MixtureSurvival(), BoundWeighting())
+        loss = objective.loss(net, counts, condition, generator=torch.Generator().manual_seed(0)).mean()
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(net.gene_embedding.grad)
+    assert losses[0] == losses[1]
+    torch.testing.assert_close(*gradients)
+
+
+def test_attention_in_half_precision():
+    counts, condition = cells()
+    net = make("transformer", "tokens", attention="latent")
+    with torch.autocast("cpu", torch.bfloat16):
+        rate = net(counts, torch.full((5, 1), 0.0), condition).rate
+    assert rate.dtype == torch.float32
+    torch.testing.assert_close(rate, net(counts, torch.full((5, 1), 0.0), condition).rate, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("name", INPUTS)

@@ -67,7 +67,7 @@ class GeneMLP(Denoiser):
     keys
         Condition keys.
     head
-        ``"conjugate"`` (default), ``"poisson"`` or ``"softplus"``.
+        ``"conjugate"`` (default), ``"poisson"``, ``"softplus"`` or ``"tokens"``.
     input
         ``"residual"`` (default: residuals from the average profile) or ``"log"`` (log counts and survival).
     n_hidden
@@ -109,11 +109,11 @@ class GeneMLP(Denoiser):
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)
-        self.to_logits = nn.Linear(n_hidden, n_genes)
         self.head = HEADS[head](n_genes, library_mean)
+        self.to_logits = nn.Linear(n_hidden, self.head.n_outputs * n_genes)
         nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(n_hidden))
         with torch.no_grad():
-            self.to_logits.bias.copy_(log_share)
+            self.to_logits.bias[:n_genes] = log_share
 
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer, of which the logits are linear."""

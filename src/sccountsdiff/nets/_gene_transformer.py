@@ -7,9 +7,10 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
+from sccountsdiff.nets._attention import ATTENTIONS
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
 from sccountsdiff.nets._gene_mlp import N_STATISTICS, cell_statistics
 from sccountsdiff.nets._heads import HEADS, log_gene_share
@@ -17,16 +18,13 @@ from sccountsdiff.process import Posterior
 
 
 @final
-class _AttentionBlock(nn.Module):
-    """Pre-norm self-attention and feed-forward; attention through PyTorch's fused kernels."""
+class _Block(nn.Module):
+    """Pre-norm attention and feed-forward."""
 
-    def __init__(self, width: int, n_heads: int, dropout: float) -> None:
+    def __init__(self, width: int, n_heads: int, dropout: float, attention: str) -> None:
         super().__init__()
-        self.n_heads = n_heads
-        self.dropout = dropout
-        self.norm_attention = nn.LayerNorm(width)
-        self.to_qkv = nn.Linear(width, 3 * width)
-        self.to_out = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.attention = ATTENTIONS[attention](width, n_heads, dropout)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 4 * width),
@@ -36,11 +34,7 @@ class _AttentionBlock(nn.Module):
         )
 
     def forward(self, h: Tensor) -> Tensor:
-        n_cells, n_tokens, width = h.shape
-        qkv = self.to_qkv(self.norm_attention(h)).view(n_cells, n_tokens, 3, self.n_heads, -1)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind()
-        attended = F.scaled_dot_product_attention(query, key, value, dropout_p=self.dropout if self.training else 0.0)
-        h = h + self.to_out(attended.transpose(1, 2).reshape(n_cells, n_tokens, width))
+        h = h + self.attention(self.norm(h))
         return h + self.feed_forward(h)
 
 
@@ -49,10 +43,13 @@ class _AttentionBlock(nn.Module):
 class GeneTransformer(Denoiser):
     """Transformer with one token per gene, one per condition key and one for the cell.
 
-    A gene's token is its embedding plus projections of its log count and survival. Cost is quadratic in the number of
-    genes: meant for up to a few thousand. The paper's sizes are ``n_hidden=64, n_heads=4, n_layers=3`` (fetus) and
-    ``n_hidden=128, n_heads=8, n_layers=3`` (heart); it differs from the paper's network by pre-normalisation, a
-    learned null per key, per-entry survival as input and the head.
+    A gene's token is its embedding plus projections of its log count and survival. With ``attention="full"`` time is
+    quadratic in the number of genes; ``"latent"`` makes it linear, for up to all genes of a genome. Memory is linear
+    either way; ``checkpoint_activations`` takes most of that of training away.
+
+    The sizes of the CountsDiff paper are ``n_hidden=64, n_heads=4, n_layers=3`` (fetus) and ``n_hidden=128,
+    n_heads=8, n_layers=3`` (heart), those of DCM ``n_hidden=256, n_heads=8, n_layers=8``. It differs from both networks
+    by pre-normalisation, a learned null per key, per-entry survival as input and the head; genes have no order.
 
     Parameters
     ----------
@@ -61,7 +58,7 @@ class GeneTransformer(Denoiser):
     keys
         Condition keys.
     head
-        ``"conjugate"`` (default), ``"poisson"`` or ``"softplus"``.
+        ``"conjugate"`` (default), ``"poisson"``, ``"softplus"`` or ``"tokens"``.
     n_hidden
         Width of a token.
     n_layers
@@ -72,6 +69,10 @@ class GeneTransformer(Denoiser):
         Dropout in attention and feed-forward layers.
     condition_dropout
         Chance that a condition key is hidden in training.
+    attention
+        ``"full"`` (default) or ``"latent"``.
+    checkpoint_activations
+        Whether to compute activations again in the backward pass instead of keeping them: a third more time.
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
     library_mean
@@ -79,7 +80,7 @@ class GeneTransformer(Denoiser):
 
     References
     ----------
-    CountsDiff (arXiv 2604.03779), appendix D.
+    CountsDiff (arXiv 2604.03779), appendix D; DCM (Bhattacharya et al. 2026), table 4.
     """
 
     library_mean: Tensor
@@ -94,6 +95,8 @@ class GeneTransformer(Denoiser):
         n_heads: int = 4,
         dropout: float = 0.1,
         condition_dropout: float = 0.2,
+        attention: str = "full",
+        checkpoint_activations: bool = False,
         gene_mean: Tensor | None = None,
         library_mean: float = 1000.0,
     ) -> None:
@@ -107,11 +110,12 @@ class GeneTransformer(Denoiser):
             nn.Linear(N_STATISTICS, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
         )
         self.conditions = ConditionEncoder(self.keys, n_hidden)
-        self.blocks = nn.ModuleList(_AttentionBlock(n_hidden, n_heads, dropout) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(_Block(n_hidden, n_heads, dropout, attention) for _ in range(n_layers))
+        self.checkpoint_activations = checkpoint_activations
         self.norm = nn.LayerNorm(n_hidden)
-        self.to_logit = nn.Linear(n_hidden, 1)
-        self.gene_bias = nn.Parameter(log_gene_share(n_genes, gene_mean))
         self.head = HEADS[head](n_genes, library_mean)
+        self.to_logit = nn.Linear(n_hidden, self.head.n_outputs)
+        self.gene_bias = nn.Parameter(log_gene_share(n_genes, gene_mean))
         nn.init.normal_(self.to_logit.weight, std=0.02)
 
     def _tokens(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
@@ -122,7 +126,10 @@ class GeneTransformer(Denoiser):
         cell = self.statistics_projection(statistics).unsqueeze(1)
         h = torch.cat([cell, self.conditions(condition, len(x_t)), genes], 1)
         for block in self.blocks:
-            h = block(h)
+            if self.training and self.checkpoint_activations:
+                h = checkpoint(block, h, use_reentrant=False)
+            else:
+                h = block(h)
         return self.norm(h)
 
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
@@ -132,5 +139,6 @@ class GeneTransformer(Denoiser):
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""
         genes = self._tokens(x_t, alpha, condition)[:, -x_t.shape[-1] :]
-        logits = self.to_logit(genes).squeeze(-1) + self.gene_bias
+        first, *others = self.to_logit(genes).unbind(-1)
+        logits = torch.cat([first + self.gene_bias, *others], -1)
         return self.head(logits, x_t, alpha, condition.get(LIBRARY_SIZE))

@@ -26,6 +26,11 @@ _LOG_THETA_SPEED = 20.0
 _TOTAL_PRIOR = 10.0
 
 
+def fast_positive(scaled_log: Tensor) -> Tensor:
+    """A positive parameter of each gene from its scaled logarithm, which an optimiser moves twenty times as fast."""
+    return (_LOG_THETA_SPEED * scaled_log).clamp(-12, 12).exp()
+
+
 def log_gene_share(n_genes: int, gene_mean: Tensor | None) -> Tensor:
     """Log share of each gene in the training cells ``(n_genes,)``, where the logits of a network start."""
     mean = torch.ones(n_genes) if gene_mean is None else gene_mean.float()
@@ -36,6 +41,11 @@ def log_gene_share(n_genes: int, gene_mean: Tensor | None) -> Tensor:
 class Head(nn.Module, ABC):
     """Last layer of a denoiser.
 
+    Attributes
+    ----------
+    n_outputs
+        Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
+
     Parameters
     ----------
     n_genes
@@ -44,13 +54,18 @@ class Head(nn.Module, ABC):
         Mean library size of the training cells, in UMI counts.
     """
 
+    n_outputs: int = 1
+
     @abstractmethod
     def __init__(self, n_genes: int, library_mean: float) -> None:
         super().__init__()
 
     @abstractmethod
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Posterior:
-        """Posterior from logits ``(n_cells, n_genes)``; ``library`` ``(n_cells,)`` UMI totals, NaN or None unknown."""
+        """Posterior from logits ``(n_cells, n_outputs * n_genes)``, the first of all genes first.
+
+        ``library`` are UMI totals ``(n_cells,)``, NaN or None where unknown.
+        """
 
 
 @final
@@ -134,7 +149,7 @@ class ConjugateHead(Head):
     @property
     def theta(self) -> Tensor:
         """Dispersion of each gene, ``(n_genes,)``."""
-        return (_LOG_THETA_SPEED * self.scaled_log_theta).clamp(-12, 12).exp()
+        return fast_positive(self.scaled_log_theta)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""

@@ -83,7 +83,8 @@ class Absorbing(Process):
 
         Weighted by :math:`1 / (1 - \alpha)`, 1 / t under the linear schedule, it is the NELBO (MDLM, eq. 10).
         """
-        return torch.where(x_t.isnan(), -posterior.log_prob(x_0), 0.0)
+        masked = x_t.isnan()
+        return torch.where(masked, -posterior.log_prob(torch.where(masked, x_0, 0.0)), 0.0)
 
     def reference(self, x_0: Tensor, seen: Tensor) -> Shown:
         """Nothing but the condition: a cell with all entries masked."""

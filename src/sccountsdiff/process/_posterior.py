@@ -223,7 +223,8 @@ class PoissonPosterior(Posterior):
 
     def log_prob(self, missing: Tensor) -> Tensor:
         """Poisson log probability."""
-        return torch.xlogy(missing, self.mean) - self.mean - torch.lgamma(missing + 1)
+        mean = self.mean.clamp_min(MIN_RATE)
+        return torch.xlogy(missing, mean) - mean - torch.lgamma(missing + 1)
 
     def cdf(self, missing: Tensor) -> Tensor:
         """Poisson distribution function."""

@@ -88,8 +88,7 @@ class TokenPosterior(Posterior):
         # Rounding of the cumulative sum must not push a draw past the last token.
         count = (dice.unsqueeze(-1) >= self.tokens[..., :-1].cumsum(-1)).sum(-1).to(dice.dtype)
         large = count == self.n_explicit
-        if bool(large.any()):
-            count[large] += self._tail(large).draw(generator)
+        count[large] += self._tail(large).draw(generator)
         shown = (1 - self.alpha) * fraction
         return count if bool((shown == 1).all()) else binomial(count, shown, generator)
 
@@ -106,10 +105,8 @@ class TokenPosterior(Posterior):
         token = missing.clamp(0, self.n_explicit).long().unsqueeze(-1)
         log_prob = self.log_tokens.gather(-1, token).squeeze(-1)
         large = missing >= self.n_explicit
-        if bool(large.any()):
-            log_prob = log_prob.masked_scatter(
-                large, log_prob[large] + self._tail(large).log_prob(missing[large] - self.n_explicit)
-            )
+        excess = self._tail(large).log_prob(missing[large] - self.n_explicit)
+        log_prob = log_prob.masked_scatter(large, log_prob[large] + excess)
         return torch.where(self.alpha > 0, 0.0, log_prob)
 
     def cdf(self, missing: Tensor) -> Tensor:
@@ -119,9 +116,8 @@ class TokenPosterior(Posterior):
         token = missing.clamp(0, self.n_explicit - 1).long().unsqueeze(-1)
         cdf = self.tokens[..., :-1].cumsum(-1).gather(-1, token).squeeze(-1)
         large = missing >= self.n_explicit
-        if bool(large.any()):
-            beyond = 1 - self._tail(large).cdf(missing[large] - self.n_explicit)
-            cdf = cdf.masked_scatter(large, 1 - self.tokens[..., -1][large] * beyond)
+        beyond = 1 - self._tail(large).cdf(missing[large] - self.n_explicit)
+        cdf = cdf.masked_scatter(large, 1 - self.tokens[..., -1][large] * beyond)
         cdf = torch.where(self.alpha > 0, 1.0, cdf)
         return torch.where(missing < 0, 0.0, cdf.clamp(0, 1))
 

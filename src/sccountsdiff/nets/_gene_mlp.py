@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
 from sccountsdiff.nets._heads import HEADS, log_gene_share
-from sccountsdiff.nets._inputs import INPUTS
+from sccountsdiff.nets._inputs import INPUTS, GroupDropout
 from sccountsdiff.process import Posterior
 
 
@@ -25,7 +25,7 @@ class _ModulatedBlock(nn.Module):
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(width, 3 * width)
         self.body = nn.Sequential(
-            nn.Linear(width, 2 * width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+            nn.Linear(width, 2 * width), nn.SiLU(), GroupDropout(dropout), nn.Linear(2 * width, width)
         )
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)

@@ -122,7 +122,7 @@ def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | No
     """
     if library is None:
         return rate
-    expected = (1 - alpha).squeeze(-1) * rate.sum(-1) if alpha.shape[-1] == 1 else ((1 - alpha) * rate).sum(-1)
+    expected = torch.linalg.vecdot((1 - alpha).expand_as(rate), rate)
     missing = (library.nan_to_num(0.0) - x_t.sum(-1)).clamp_min(0)
     factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR + expected)
     return rate * torch.where(library.isnan(), 1.0, factor).unsqueeze(-1)
@@ -155,7 +155,7 @@ class ConjugateHead(Head):
         """Gamma posterior of the rates."""
         mu = self.sized(logits, x_t, alpha, library)
         shape = self.theta + x_t
-        rate = mu * shape / (self.theta + alpha * mu)
+        rate = mu * shape / torch.addcmul(self.theta, alpha, mu)
         return GammaPoissonPosterior(match_library(rate, x_t, alpha, library), shape, alpha)
 
 

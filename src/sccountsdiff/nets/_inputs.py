@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import final
 
@@ -28,15 +29,15 @@ def seen_share(alpha: Tensor, share: Tensor) -> Tensor:
     share
         Shares of expression, which add up to 1, ``(n_genes,)`` or ``(n_cells, n_genes)``.
     """
-    return alpha.squeeze(-1) if alpha.shape[-1] == 1 else (alpha * share).sum(-1)
+    return alpha.squeeze(-1) if alpha.shape[-1] == 1 else torch.linalg.vecdot(alpha, share.expand_as(alpha))
 
 
 @final
-class EntryDropout(nn.Module):
-    """Dropout of input entries, the same ones for a group of neighbouring cells.
+class GroupDropout(nn.Module):
+    """Dropout with the same blanks for a group of neighbouring cells.
 
-    It forces the network to read a cell from any part of its genes. One mask per group is as good as one per cell, and
-    drawing masks for all entries would cost a tenth of a training step.
+    On the input entries it forces the network to read a cell from any part of its genes. One mask per group is as good
+    as one per cell, and drawing a number for every entry would cost a tenth of a training step.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class EntryDropout(nn.Module):
         Chance that an entry is blanked.
     """
 
-    #: Cells that share a mask.
+    #: Cells that share a mask, at most: as many as divide the minibatch.
     GROUP = 16
 
     def __init__(self, p: float) -> None:
@@ -52,12 +53,12 @@ class EntryDropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Blank entries of ``(n_cells, n_genes)`` in training, and scale up the others."""
+        """Blank entries of ``(n_cells, n_features)`` in training, and scale up the others."""
         if not self.training or self.p == 0:
             return x
-        n_groups = -(-len(x) // self.GROUP)
-        mask = nn.functional.dropout(x.new_ones(n_groups, x.shape[-1]), self.p)
-        return x * mask.repeat_interleave(self.GROUP, 0)[: len(x)]
+        group = math.gcd(len(x), self.GROUP)
+        kept = torch.rand(len(x) // group, 1, x.shape[-1], device=x.device) >= self.p
+        return (x.unflatten(0, (-1, group)) * (kept.to(x.dtype) / (1 - self.p))).flatten(0, 1)
 
 
 class CountInput(nn.Module, ABC):
@@ -102,7 +103,7 @@ class ResidualInput(CountInput):
         super().__init__(log_share, library_mean, width, dropout)
         self.register_buffer("share", log_share.exp())
         self.library_mean = float(library_mean)
-        self.dropout = EntryDropout(dropout)
+        self.dropout = GroupDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
@@ -110,8 +111,9 @@ class ResidualInput(CountInput):
         seen = seen_share(alpha, self.share)
         size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + seen)
         expected = (4 * size.unsqueeze(-1) * alpha) * self.share
-        # The square root of an exact 0 takes a slow path on CPUs, twenty times as long.
-        residual = (x_t + _ALMOST_ZERO).sqrt() + (x_t + 1).sqrt() - (expected + 1).sqrt()
+        # The square root of an exact 0 takes a slow path on CPUs, twenty times as long. In place, for time goes into
+        # memory here.
+        residual = (x_t + _ALMOST_ZERO).sqrt_().add_((x_t + 1).sqrt_()).sub_(expected.add_(1).sqrt_())
         return self.projection(self.dropout(residual))
 
 
@@ -122,7 +124,7 @@ class LogInput(CountInput):
 
     def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
         super().__init__(log_share, library_mean, width, dropout)
-        self.dropout = EntryDropout(dropout)
+        self.dropout = GroupDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
         self.survival_projection = nn.Linear(len(log_share), width, bias=False)
         nn.init.normal_(self.survival_projection.weight, std=1 / len(log_share))

@@ -39,7 +39,7 @@ class BoundWeighting(Weighting):
 
     def weight(self, alpha: Tensor) -> Tensor:
         """Weights."""
-        return 1 / (1 - alpha).clamp_min(MIN_DEAD)
+        return (1 - alpha).clamp_min_(MIN_DEAD).reciprocal_()
 
 
 @WEIGHTINGS.register("paper")

@@ -71,7 +71,7 @@ class Posterior(ABC):
         ----------
         CountsDiff, Alg. 1 (training loss).
         """
-        return self.mean - missing * torch.log(self.rate + MIN_RATE)
+        return torch.addcmul(self.mean, missing, torch.log(self.rate + MIN_RATE), value=-1)
 
     @abstractmethod
     def draw_rate(self, generator: torch.Generator | None = None) -> Tensor:

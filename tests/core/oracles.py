@@ -8,7 +8,7 @@ import scipy.stats as st
 import torch
 from torch import Tensor
 
-from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior
+from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior, TokenPosterior
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,33 @@ class SharedRateOracle:
         shape = self.theta + x_t.sum(-1, keepdim=True)
         rate = shape / (self.theta / self.mu + alpha.expand_as(x_t).sum(-1, keepdim=True))
         return GammaPoissonPosterior(rate.expand_as(x_t), shape, alpha)
+
+
+@dataclass(frozen=True)
+class TableOracle:
+    """Cells follow a table of joint probabilities: the law of each entry given those seen, by enumeration."""
+
+    cells: Tensor
+    probability: Tensor
+    keys = ()
+    condition_dropout = 0.0
+
+    def __call__(self, x_t: Tensor, alpha: Tensor, condition) -> Posterior:
+        agrees = ((self.cells == x_t.unsqueeze(1)) | (alpha.expand_as(x_t) == 0).unsqueeze(1)).all(-1)
+        weight = agrees * self.probability
+        is_token = torch.nn.functional.one_hot(self.cells.long()).to(x_t.dtype)
+        tokens = torch.einsum("nc,cgk->ngk", weight / weight.sum(1, keepdim=True), is_token)
+        overflow = torch.zeros_like(tokens[..., :1])
+        logits = torch.cat([tokens, overflow], -1).clamp_min(1e-30).log()
+        return TokenPosterior(logits, torch.ones_like(x_t), torch.tensor(1.0), alpha)
+
+    def draw(self, n: int, generator: torch.Generator) -> Tensor:
+        """Draw cells from the table."""
+        return self.cells[torch.multinomial(self.probability, n, replacement=True, generator=generator)]
+
+    def index(self, draws: Tensor) -> Tensor:
+        """Row of the table that each cell is."""
+        return (self.cells == draws.unsqueeze(1)).all(-1).long().argmax(1)
 
 
 def chi_square_p(draws: Tensor, law) -> float:

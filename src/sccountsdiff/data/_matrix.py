@@ -81,6 +81,55 @@ def row_chunks(matrix: Any, chunk_size: int = CHUNK_SIZE) -> Iterator[tuple[slic
         yield block, read_rows(matrix, block)
 
 
+def take_columns(matrix: Any, positions: NDArray[np.integer]) -> Any:
+    """Columns in another order, with columns of zeros in between.
+
+    Parameters
+    ----------
+    matrix
+        In memory, dense or sparse, ``(n_cells, n_genes)``.
+    positions
+        Column of ``matrix`` that each new column takes, none twice; -1 for zeros.
+
+    Returns
+    -------
+    A new matrix ``(n_cells, len(positions))`` of the same kind.
+    """
+    (new,) = np.nonzero(positions >= 0)
+    if not sparse.issparse(matrix):
+        taken = np.zeros((matrix.shape[0], len(positions)), dtype=matrix.dtype)
+        taken[:, new] = np.asarray(matrix)[:, positions[new]]
+        return taken
+    column = np.full(matrix.shape[1], -1)
+    column[positions[new]] = new
+    entries = matrix.tocoo()
+    kept = column[entries.col] >= 0
+    taken = (entries.data[kept], (entries.row[kept], column[entries.col[kept]]))
+    return type(matrix)(taken, shape=(matrix.shape[0], len(positions)))
+
+
+def keep_measured(rows: Rows, measured: NDArray[np.bool_]) -> Rows:
+    """Zero in place of entries that were not measured, whatever they hold.
+
+    Parameters
+    ----------
+    rows
+        Rows of a matrix, ``(n_rows, n_genes)``.
+    measured
+        Boolean of the same shape, False = not measured.
+
+    Returns
+    -------
+    New rows; sparse ones stay sparse.
+    """
+    if not sparse.issparse(rows):
+        return np.where(measured, rows, 0)
+    entries = rows.tocoo()
+    seen = measured[entries.row, entries.col]
+    kept = (entries.data[seen], (entries.row[seen], entries.col[seen]))
+    return sparse.csr_matrix(kept, shape=rows.shape)
+
+
 def _in_memory(block: Any) -> Any:
     """Compute a lazy (dask) block."""
     return block.compute() if hasattr(block, "compute") else block

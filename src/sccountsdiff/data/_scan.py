@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from sccountsdiff.data._matrix import Rows, row_chunks
+from sccountsdiff.data._matrix import Rows, keep_measured, row_chunks
 
 #: Largest count that float32 tensors hold exactly.
 MAX_COUNT = 2**24
@@ -125,7 +125,7 @@ def scan_counts(
             gene_cells += rows.shape[0]
         else:
             seen = _dense(next(masks)[1]).astype(bool)
-            rows = np.where(seen, _dense(rows), 0)
+            rows = keep_measured(rows, seen)
             gene_cells += seen.sum(axis=0)
         _raise_if_invalid(rows, block.start, cell_names, gene_names, where)
         gene_total += np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from sccountsdiff.model._generate import GenerateMixin
 from sccountsdiff.model._impute import ImputeMixin
 from sccountsdiff.model._loader import CountsDataLoader
 from sccountsdiff.model._module import CountDiffusionModule
+from sccountsdiff.model._query import QueryMixin
 from sccountsdiff.model._setup import condition_sources, make_fields
 from sccountsdiff.model._summary import SummaryMixin
 from sccountsdiff.model._train import TrainMixin
@@ -24,7 +26,7 @@ from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
 from sccountsdiff.process import Thinning
 
 
-class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
+class CountsDiff(TrainMixin, SummaryMixin, QueryMixin, ImputeMixin, GenerateMixin):
     """Count diffusion for UMI counts: impute, denoise, generate.
 
     The model learns to undo binomial thinning of counts: which molecules are missing, given those that survived. One
@@ -119,6 +121,7 @@ class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
         continuous_covariate_keys: list[str] | None = None,
         perturbation_key: str | None = None,
         observed_layer: str | None = None,
+        measured_genes: Mapping[str, Sequence[str]] | str | None = None,
         embedding_keys: list[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -142,6 +145,10 @@ class CountsDiff(TrainMixin, SummaryMixin, ImputeMixin, GenerateMixin):
         observed_layer
             Boolean layer, False where a gene was not measured in a cell. Such entries are hidden from the model and
             carry no loss, and the library size of such a cell counts as unknown.
+        measured_genes
+            The genes that each batch measured, where data sets with different panels were joined; no layer is needed.
+            A mapping from values of ``batch_key`` to gene names (a batch left out measured everything), or the key of a
+            boolean table in ``adata.varm``, genes by batches, as :func:`~sccountsdiff.data.concat_panels` writes it.
         embedding_keys
             Entries of ``adata.obsm`` with one dense vector per cell to condition on.
 

@@ -6,7 +6,7 @@ order, every count, missing values, unseen categories, and changes made after ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,16 +16,8 @@ from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField, ObsmField
 
 from sccountsdiff.data import read_rows, scan_counts
-
-#: How many offenders an error message names.
-_SHOWN = 5
-
-
-def listed(names: Iterable[object]) -> str:
-    """Name the first few of many: ``'a', 'b', ... (12 in all)``."""
-    names = [str(name) for name in names]
-    shown = ", ".join(repr(name) for name in names[:_SHOWN])
-    return shown if len(names) <= _SHOWN else f"{shown}, ... ({len(names)} in all)"
+from sccountsdiff.model._measured import Measured, observed_matrix
+from sccountsdiff.model._text import listed
 
 
 def check_genes(expected: Any, given: Any) -> None:
@@ -36,8 +28,8 @@ def check_genes(expected: Any, given: Any) -> None:
     missing = expected[~np.isin(expected, given)]
     if len(missing):
         raise ValueError(
-            f"{len(missing)} of the {len(expected)} genes of the model are missing: {listed(missing)}. Pass data with "
-            "these genes; if they were not measured, add them with zeros and mark them False in the observed_layer."
+            f"{len(missing)} of the {len(expected)} genes of the model are missing: {listed(missing)}. Genes that "
+            "were not measured are imputed: run CountsDiff.prepare_query_anndata(adata, model) first."
         )
     extra = given[~np.isin(given, expected)]
     what = f"Genes unknown to the model: {listed(extra)}" if len(extra) else "The genes are in another order"
@@ -49,34 +41,21 @@ class CountsField(LayerField):
 
     GENE_MEAN_KEY = "gene_mean"
     LIBRARY_MEAN_KEY = "library_mean"
+    MEASURED_KEY = "measured"
 
-    def __init__(self, layer: str | None, observed_layer: str | None) -> None:
+    def __init__(self, layer: str | None, measured: Sequence[Measured]) -> None:
         super().__init__(REGISTRY_KEYS.X_KEY, layer, is_count_data=False, correct_data_format=False)
-        self.observed_layer = observed_layer
+        self.measured = tuple(measured)
 
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Check every count and record the totals."""
-        if not adata.var_names.is_unique:
-            twice = adata.var_names[adata.var_names.duplicated()].unique()
-            raise ValueError(f"Gene names are not unique: {listed(twice)}. Run adata.var_names_make_unique() first.")
-        if adata.n_obs == 0 or adata.n_vars == 0:
-            raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes. Pass at least one of each.")
-        state = super().register_field(adata)
-        scan = scan_counts(
-            self.get_field_data(adata),
-            observed=None if self.observed_layer is None else adata.layers[self.observed_layer],
-            cell_names=adata.obs_names,
-            gene_names=adata.var_names,
-            where="adata.X" if self.attr_key is None else f"adata.layers[{self.attr_key!r}]",
-        )
-        state[self.GENE_MEAN_KEY] = scan.gene_mean.astype(np.float32)
-        state[self.LIBRARY_MEAN_KEY] = float(scan.gene_mean.sum())
-        return state
+        return self._scan(adata, {source.name: source.register(adata) for source in self.measured})
 
     def transfer_field(self, state_registry: dict[str, Any], adata_target: AnnData, **kwargs: Any) -> dict[str, Any]:
         """Check genes and counts of another AnnData; the totals stay those of the training data."""
         check_genes(state_registry[self.COLUMN_NAMES_KEY], adata_target.var_names)
-        state = self.register_field(adata_target)
+        trained = state_registry[self.MEASURED_KEY]
+        state = self._scan(adata_target, {s.name: s.transfer(adata_target, trained[s.name]) for s in self.measured})
         kept = (self.GENE_MEAN_KEY, self.LIBRARY_MEAN_KEY)
         return state | {key: state_registry[key] for key in kept}
 
@@ -84,27 +63,28 @@ class CountsField(LayerField):
         """Genes must still be those of the setup."""
         check_genes(state_registry[self.COLUMN_NAMES_KEY], adata.var_names)
 
+    def observed(self, adata: AnnData, state_registry: dict[str, Any]) -> Any:
+        """Boolean matrix of what was measured, None if all was."""
+        return observed_matrix(self.measured, adata, state_registry[self.MEASURED_KEY])
 
-class ObservedField(LayerField):
-    """Boolean layer, False = not measured."""
-
-    REGISTRY_KEY = "observed"
-
-    def __init__(self, layer: str) -> None:
-        super().__init__(self.REGISTRY_KEY, layer, is_count_data=False, correct_data_format=False)
-
-    def validate_field(self, adata: AnnData) -> None:
-        """The layer must exist and be boolean."""
-        super().validate_field(adata)
-        dtype = self.get_field_data(adata).dtype
-        if dtype != np.bool_:
-            raise ValueError(
-                f"observed_layer {self.attr_key!r} must be boolean (True = measured), got dtype {dtype}. "
-                f"Convert it with adata.layers[{self.attr_key!r}] = adata.layers[{self.attr_key!r}].astype(bool)."
-            )
-
-    def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
-        """Nothing to check again."""
+    def _scan(self, adata: AnnData, measured: dict[str, Any]) -> dict[str, Any]:
+        if not adata.var_names.is_unique:
+            twice = adata.var_names[adata.var_names.duplicated()].unique()
+            raise ValueError(f"Gene names are not unique: {listed(twice)}. Run adata.var_names_make_unique() first.")
+        if adata.n_obs == 0 or adata.n_vars == 0:
+            raise ValueError(f"adata is empty: {adata.n_obs} cells x {adata.n_vars} genes. Pass at least one of each.")
+        scan = scan_counts(
+            self.get_field_data(adata),
+            observed=observed_matrix(self.measured, adata, measured),
+            cell_names=adata.obs_names,
+            gene_names=adata.var_names,
+            where="adata.X" if self.attr_key is None else f"adata.layers[{self.attr_key!r}]",
+        )
+        return super().register_field(adata) | {
+            self.MEASURED_KEY: measured,
+            self.GENE_MEAN_KEY: scan.gene_mean.astype(np.float32),
+            self.LIBRARY_MEAN_KEY: float(scan.gene_mean.sum()),
+        }
 
 
 class CategoryField(CategoricalObsField):

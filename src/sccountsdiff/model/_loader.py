@@ -15,10 +15,9 @@ from scvi.data import AnnDataManager
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 from torch.utils.data import Dataset
 
-from sccountsdiff.data import InvalidCountsError, check_counts, read_rows, row_readable
-from sccountsdiff.model._fields import ObservedField, dense_rows
-
-_MATRICES = (REGISTRY_KEYS.X_KEY, ObservedField.REGISTRY_KEY)
+from sccountsdiff.data import InvalidCountsError, check_counts, keep_measured, read_rows, row_readable
+from sccountsdiff.model._fields import CountsField, dense_rows
+from sccountsdiff.model._measured import OBSERVED_KEY
 
 
 class CountsDataset(Dataset):
@@ -32,12 +31,10 @@ class CountsDataset(Dataset):
     def __init__(self, manager: AnnDataManager, rows: NDArray[np.integer], sparse_tensor: bool = False) -> None:
         self.rows = np.asarray(rows)
         self.sparse_tensor = sparse_tensor
-        keys = list(manager.data_registry)
+        keys = [key for key in manager.data_registry if key != REGISTRY_KEYS.X_KEY]
         self.counts = row_readable(manager.get_from_registry(REGISTRY_KEYS.X_KEY))
-        self.observed = None
-        if ObservedField.REGISTRY_KEY in keys:
-            self.observed = row_readable(manager.get_from_registry(ObservedField.REGISTRY_KEY))
-        self.columns = {key: _column(manager.get_from_registry(key)) for key in keys if key not in _MATRICES}
+        self.observed = _observed(manager)
+        self.columns = {key: _column(manager.get_from_registry(key)) for key in keys}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -48,8 +45,8 @@ class CountsDataset(Dataset):
         counts = read_rows(self.counts, rows)
         if self.observed is not None:
             observed = dense_rows(self.observed, rows).astype(bool)
-            counts = np.where(observed, counts.toarray() if sparse.issparse(counts) else counts, 0)
-            tensors[ObservedField.REGISTRY_KEY] = observed
+            counts = keep_measured(counts, observed)
+            tensors[OBSERVED_KEY] = observed
         self._check(counts)
         tensors[REGISTRY_KEYS.X_KEY] = self._tensor(counts)
         return tensors
@@ -110,6 +107,12 @@ class _Source:
         self, indices: NDArray[np.integer], data_and_attributes: Any = None, load_sparse_tensor: bool = False
     ) -> CountsDataset:
         return CountsDataset(self._manager, indices, load_sparse_tensor)
+
+
+def _observed(manager: AnnDataManager) -> Any:
+    """Boolean matrix of what was measured, None if all was."""
+    (counts,) = (field for field in manager.fields if isinstance(field, CountsField))
+    return counts.observed(manager.adata, manager.get_state_registry(counts.registry_key))
 
 
 def _column(values: Any) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor
 
 from sccountsdiff.conditioning import LIBRARY_SIZE
-from sccountsdiff.model._fields import ObservedField
+from sccountsdiff.model._measured import OBSERVED_KEY
 from sccountsdiff.model._setup import ConditionSource
 from sccountsdiff.nets import Denoiser
 from sccountsdiff.objective import Objective, bound
@@ -58,7 +58,7 @@ class CountDiffusionModule(BaseModuleClass):
 
     def cells(self, tensors: dict[str, Tensor]) -> Cells:
         """Translate a minibatch of scvi-tools, onto the device of the network."""
-        device = self.device
+        device = next(self.parameters()).device  # the property of scvi-tools walks through all parameters
         counts = tensors[REGISTRY_KEYS.X_KEY].to(device)
         counts = counts.to_dense() if counts.layout != torch.strided else counts
         condition = {
@@ -67,7 +67,7 @@ class CountDiffusionModule(BaseModuleClass):
         library = counts.sum(-1)
         # An empty cell says nothing of how deep it would be: the network then falls back on the average cell.
         library = library.masked_fill(library == 0, torch.nan)
-        observed = tensors.get(ObservedField.REGISTRY_KEY)
+        observed = tensors.get(OBSERVED_KEY)
         if observed is not None:
             observed = observed.to(device)
             library = library.masked_fill(~observed.all(-1), torch.nan)

@@ -14,7 +14,8 @@ from scvi import REGISTRY_KEYS
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey, Key
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY, STATE_REGISTRY_KEY
-from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, ObservedField, VectorField
+from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, VectorField
+from sccountsdiff.model._measured import Measured, MeasuredByBatch, MeasuredGenes, MeasuredLayer
 
 PERTURBATION_KEY = "perturbation"
 
@@ -52,11 +53,8 @@ class ConditionSource:
 def make_fields(args: dict[str, Any]) -> list[Any]:
     """Fields that ``setup_anndata`` registers, from its arguments."""
     _check_names(args)
-    fields: list[Any] = [CountsField(args["layer"], args["observed_layer"])]
-    if args["observed_layer"] is not None:
-        # First, so that the mask is known to be boolean before the counts are read through it.
-        fields.insert(0, ObservedField(args["observed_layer"]))
-    fields += [
+    fields: list[Any] = [
+        CountsField(args["layer"], _measured(args)),
         CategoryField(REGISTRY_KEYS.BATCH_KEY, args["batch_key"]),
         CategoryField(REGISTRY_KEYS.LABELS_KEY, args["labels_key"]),
     ]
@@ -64,6 +62,16 @@ def make_fields(args: dict[str, Any]) -> list[Any]:
     fields += [NumberField(registry, name) for name, registry in _continuous(args)]
     fields += [VectorField(registry, name) for name, registry in _embeddings(args)]
     return fields
+
+
+def _measured(args: dict[str, Any]) -> list[Measured]:
+    """All that the arguments say of what was measured."""
+    sources: list[Measured] = [MeasuredGenes()]
+    if args["observed_layer"] is not None:
+        sources.append(MeasuredLayer(args["observed_layer"]))
+    if args["measured_genes"] is not None:
+        sources.append(MeasuredByBatch(args["measured_genes"], args["batch_key"]))
+    return sources
 
 
 def condition_sources(registry: dict[str, Any]) -> tuple[ConditionSource, ...]:

@@ -18,10 +18,12 @@ from sccountsdiff.process import (
     REVEALS,
     Absorbing,
     ConfidentReveal,
+    CosineSchedule,
     IndependentReveal,
     LinearSchedule,
     PosteriorBirths,
     RandomReveal,
+    Shown,
     TokenPosterior,
     bridge,
 )
@@ -274,10 +276,33 @@ def test_nothing_is_missing_of_an_entry_that_was_seen():
     assert posterior.draw(generator())[0, 0] == 0
 
 
-def test_one_posterior_where_another_elsewhere():
-    low, high = (
-        TokenPosterior(torch.zeros(1, 2, 3), torch.full((1, 2), mean), torch.tensor(1.0), torch.tensor(0.0))
-        for mean in (1.0, 9.0)
-    )
-    mixed = low.where(torch.tensor([[True, False]]), high)
-    assert mixed.rate[0].tolist() == [low.rate[0, 0].item(), high.rate[0, 1].item()]
+def test_a_seen_entry_is_predicted_from_the_others():
+    """Its own count must not speak for itself: of two equal genes each tells the other, of one gene none does."""
+    pair = Absorbing().remeasure(twins(), Shown(torch.tensor([[2.0, 2.0]]), torch.ones(1, 1)), {})
+    assert pair.rate[0].tolist() == pytest.approx([2.0, 2.0])
+    alone = TableOracle(torch.arange(5.0).unsqueeze(1), torch.ones(5))
+    prior = Absorbing().remeasure(alone, Shown(torch.tensor([[4.0]]), torch.ones(1, 1)), {})
+    assert prior.rate.item() == pytest.approx(2.0)
+
+
+def test_only_what_is_wanted_is_predicted_again():
+    passes = []
+
+    def counting(x_t, alpha, condition):
+        passes.append(alpha)
+        return table(12, 2)(x_t, alpha, condition)
+
+    seen = Shown(torch.zeros(2, 12), torch.tensor([1.0] * 11 + [0.0]).expand(2, -1))
+    wanted = torch.zeros(2, 12, dtype=torch.bool)
+    posterior = Absorbing().remeasure(counting, seen, {}, wanted)
+    assert len(passes) == 1
+    assert posterior.rate[0, 11] > 0
+    wanted[:, 3] = True
+    Absorbing().remeasure(counting, seen, {}, wanted)
+    assert len(passes) == 3
+    assert (passes[2][:, 3] == 0).all()
+
+
+def test_the_schedule_of_a_walk_is_the_one_that_was_chosen():
+    assert Absorbing().schedule(1000.0).survival(torch.tensor(0.3)).item() == pytest.approx(0.7)
+    assert Absorbing(schedule=CosineSchedule()).schedule(1.0).survival(torch.tensor(0.5)).item() == pytest.approx(0.5)

@@ -100,6 +100,11 @@ def test_thinning_is_binomial_per_entry_and_composes():
             assert st.chisquare(observed[keep], expected[keep], sum_check=False).pvalue > 1e-3
 
 
+def test_a_walk_through_thinning_starts_with_about_one_molecule():
+    assert Thinning().schedule(2000.0).survival(torch.tensor(1.0)).item() == pytest.approx(1 / 2000)
+    assert Thinning().schedule(3.0).survival(torch.tensor(1.0)).item() == pytest.approx(0.01)
+
+
 def test_thinning_at_the_ends():
     x_0 = torch.poisson(torch.full((5, 7), 3.0))
     assert torch.equal(Thinning().corrupt(x_0, torch.ones(5, 1)), x_0)
@@ -166,6 +171,14 @@ def test_another_rate_and_guidance_towards_the_same_change_nothing_else(make, la
         torch.testing.assert_close(posterior.with_rate(factor * rate).rate, factor * rate, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(posterior.tilt(posterior, posterior, 3.0).rate, rate, rtol=1e-4, atol=1e-4)
     assert (posterior.tilt(make(2 * rate, torch.tensor(0.0)), posterior, 0.5).rate > rate).all()
+
+
+@pytest.mark.parametrize(("make", "law", "alpha"), POSTERIORS)
+def test_one_posterior_here_and_another_there(make, law, alpha):
+    low, high = (make(torch.full((1, 2), rate), torch.tensor(0.0)) for rate in (1.0, 9.0))
+    mixed = low.where(torch.tensor([[True, False]]), high)
+    torch.testing.assert_close(mixed.rate, torch.tensor([[1.0, 9.0]]))
+    torch.testing.assert_close(mixed.variance, torch.stack([low.variance[0, 0], high.variance[0, 1]]).unsqueeze(0))
 
 
 def test_a_quantile_level_outside_zero_to_one_is_refused():

@@ -3,6 +3,7 @@ r"""Masking: how whole entries are hidden, and how they are revealed."""
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from sccountsdiff.process._births import Births
 from sccountsdiff.process._posterior import Posterior
-from sccountsdiff.process._process import Process, Shown, bridge, nobody_dies
+from sccountsdiff.process._process import Believes, Process, Shown, bridge, nobody_dies
 from sccountsdiff.process._reveal import IndependentReveal, Reveal
+from sccountsdiff.process._schedule import LinearSchedule, Schedule
 
 #: A hidden entry. It is no number, so that no count can be taken for it and it cannot be clamped into one.
 MASK = math.nan
@@ -32,6 +34,8 @@ class Absorbing(Process):
     ----------
     reveal
         Which of the hidden entries are revealed in a step.
+    schedule
+        Survival over time in a walk back; linear if ``None``, so that each step reveals as many entries.
 
     References
     ----------
@@ -39,8 +43,12 @@ class Absorbing(Process):
     released code of DCM reveals by the *forward* rate, nearly all entries in the first step.
     """
 
-    def __init__(self, reveal: Reveal | None = None) -> None:
+    #: Groups of genes that are predicted from the others in turn, see :meth:`remeasure`.
+    N_GROUPS = 10
+
+    def __init__(self, reveal: Reveal | None = None, schedule: Schedule | None = None) -> None:
         self.reveal = IndependentReveal() if reveal is None else reveal
+        self._schedule = LinearSchedule() if schedule is None else schedule
 
     def corrupt(self, x_0: Tensor, alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Mask entries."""
@@ -77,6 +85,30 @@ class Absorbing(Process):
         if not nobody_dies(death):
             x_s = torch.where(~masked & _toss(x_t, death, generator), MASK, x_s)
         return x_s
+
+    def remeasure(
+        self, denoiser: Believes, seen: Shown, condition: Mapping[str, Tensor], wanted: Tensor | None = None
+    ) -> Posterior:
+        """Each seen entry from the others: genes are hidden in ten groups, one group in each pass.
+
+        A masked denoiser says nothing of an entry it is shown; the entry's own count is not used. One more pass serves
+        the hidden entries.
+        """
+        posterior = denoiser(*seen, condition)
+        asked = (seen.survival > 0).expand_as(seen.counts)
+        asked = asked if wanted is None else asked & wanted
+        group = torch.arange(asked[0].numel(), device=asked.device).reshape(asked.shape[1:]) % self.N_GROUPS
+        for number in range(self.N_GROUPS):
+            left_out = asked & (group == number)
+            if bool(left_out.any()):
+                survival = seen.survival.expand_as(seen.counts).masked_fill(left_out, 0.0)
+                without = denoiser(seen.counts.masked_fill(left_out, 0.0), survival, condition)
+                posterior = without.where(left_out, posterior)
+        return posterior
+
+    def schedule(self, library_size: float) -> Schedule:
+        """The schedule that was chosen; the number of entries does not depend on the library size."""
+        return self._schedule
 
     def loss(self, posterior: Posterior, x_0: Tensor, x_t: Tensor) -> Tensor:
         r"""Cross-entropy of the masked entries, 0 for the others (DCM, eq. 6).

@@ -195,6 +195,18 @@ class Posterior(ABC):
             Mean of the rates, ``(n_cells, n_genes)``.
         """
 
+    @abstractmethod
+    def where(self, mask: Tensor, other: Self) -> Self:
+        """The same posterior where ``mask``, another one of its kind elsewhere.
+
+        Parameters
+        ----------
+        mask
+            Boolean ``(n_cells, n_genes)``.
+        other
+            Posterior of the other entries.
+        """
+
 
 @final
 class PoissonPosterior(Posterior):
@@ -234,6 +246,10 @@ class PoissonPosterior(Posterior):
     def with_rate(self, rate: Tensor) -> PoissonPosterior:
         """Poisson posterior with another rate."""
         return PoissonPosterior(rate, self.alpha)
+
+    def where(self, mask: Tensor, other: PoissonPosterior) -> PoissonPosterior:
+        """Choose entry by entry."""
+        return PoissonPosterior(torch.where(mask, self.rate, other.rate), torch.where(mask, self.alpha, other.alpha))
 
 
 @final
@@ -289,3 +305,11 @@ class GammaPoissonPosterior(Posterior):
     def with_rate(self, rate: Tensor) -> GammaPoissonPosterior:
         """Gamma posterior with another mean and the same shape."""
         return GammaPoissonPosterior(rate, self.shape, self.alpha)
+
+    def where(self, mask: Tensor, other: GammaPoissonPosterior) -> GammaPoissonPosterior:
+        """Choose entry by entry."""
+        return GammaPoissonPosterior(
+            torch.where(mask, self.rate, other.rate),
+            torch.where(mask, self.shape, other.shape),
+            torch.where(mask, self.alpha, other.alpha),
+        )

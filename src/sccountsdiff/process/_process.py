@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from sccountsdiff.process._births import Births
 from sccountsdiff.process._posterior import Posterior
+from sccountsdiff.process._schedule import Schedule
 
 
 def max_death(alpha_t: Tensor, alpha_s: Tensor) -> Tensor:
@@ -85,6 +87,14 @@ class Shown(NamedTuple):
 
     counts: Tensor
     survival: Tensor
+
+
+class Believes(Protocol):
+    """What a process asks of a denoiser."""
+
+    def __call__(self, x_t: Tensor, alpha: Tensor, condition: Mapping[str, Tensor]) -> Posterior:
+        """Posterior over the missing molecules."""
+        ...
 
 
 class Process(ABC):
@@ -163,6 +173,35 @@ class Process(ABC):
             How births are drawn from the posterior.
         generator
             Source of randomness, on the device of the counts; the global one if None.
+        """
+
+    @abstractmethod
+    def remeasure(
+        self, denoiser: Believes, seen: Shown, condition: Mapping[str, Tensor], wanted: Tensor | None = None
+    ) -> Posterior:
+        """Posterior of the rates of the same cells, for a fresh measurement of entries that were seen or hidden.
+
+        Parameters
+        ----------
+        denoiser
+            The network.
+        seen
+            What was measured.
+        condition
+            Condition of each cell.
+        wanted
+            Boolean ``(n_cells, n_genes)``, the seen entries for which it is needed; ``None`` is all of them. Hidden
+            entries always have theirs.
+        """
+
+    @abstractmethod
+    def schedule(self, library_size: float) -> Schedule:
+        """Survival over time in a walk back.
+
+        Parameters
+        ----------
+        library_size
+            UMI total of a cell to be reached.
         """
 
     @abstractmethod

@@ -2,6 +2,7 @@ r"""Binomial thinning: how molecules die, and how they return."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import final
 
 import torch
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from sccountsdiff.process._births import Births
 from sccountsdiff.process._posterior import MIN_RATE, Posterior
-from sccountsdiff.process._process import Process, Shown, bridge, nobody_dies
+from sccountsdiff.process._process import Believes, Process, Shown, bridge, nobody_dies
 from sccountsdiff.process._random import binomial
+from sccountsdiff.process._schedule import ENDPOINT_TOLERANCE, GeometricSchedule
 
 
 @final
@@ -50,6 +52,16 @@ class Thinning(Process):
         birth = bridge(alpha_t, alpha_s, death)
         survivors = x_t if nobody_dies(death) else x_t - binomial(x_t, death, generator)
         return survivors + births.draw(posterior, birth, generator)
+
+    def remeasure(
+        self, denoiser: Believes, seen: Shown, condition: Mapping[str, Tensor], wanted: Tensor | None = None
+    ) -> Posterior:
+        """What the denoiser says: near survival 1 its rates are those of an empirical-Bayes denoiser."""
+        return denoiser(*seen, condition)
+
+    def schedule(self, library_size: float) -> GeometricSchedule:
+        """Geometric from about one molecule of a library: each step multiplies the molecules by the same factor."""
+        return GeometricSchedule(min(1 / max(library_size, 1.0), ENDPOINT_TOLERANCE))
 
     def loss(self, posterior: Posterior, x_0: Tensor, x_t: Tensor) -> Tensor:
         """Poisson loss of the missing molecules (CountsDiff, Alg. 1)."""

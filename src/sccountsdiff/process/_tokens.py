@@ -156,15 +156,7 @@ class TokenPosterior(Posterior):
         return TokenPosterior(logits, self.tail_size * (1 - left_tilted) / left_tilted, self.tail_size, self.alpha)
 
     def where(self, mask: Tensor, other: TokenPosterior) -> TokenPosterior:
-        """Take this posterior where ``mask``, another one elsewhere.
-
-        Parameters
-        ----------
-        mask
-            Boolean ``(n_cells, n_genes)``.
-        other
-            A posterior of the same shape.
-        """
+        """Choose entry by entry."""
         return TokenPosterior(
             torch.where(mask.unsqueeze(-1), self.log_tokens, other.log_tokens),
             torch.where(mask, self.tail_mean, other.tail_mean),

@@ -9,11 +9,14 @@ Guidance is an object that wraps a denoiser into another denoiser; samplers do n
 The key ``"library_size"`` is reserved: the UMI total of the cell, read by denoisers that scale their rates to it.
 """
 
+from sccountsdiff.conditioning._combination import CombinationKey
 from sccountsdiff.conditioning._encoder import ConditionEncoder, drop_condition
+from sccountsdiff.conditioning._forecast import Forecast, Forecasted, Profiles, Scales
 from sccountsdiff.conditioning._guidance import (
     ClassifierFreeGuidance,
     CompositionalGuidance,
     ConditionalDenoiser,
+    ContrastGuidance,
     Guidance,
 )
 from sccountsdiff.conditioning._keys import (
@@ -29,13 +32,19 @@ __all__ = [
     "LIBRARY_SIZE",
     "CategoricalKey",
     "ClassifierFreeGuidance",
+    "CombinationKey",
     "CompositionalGuidance",
     "Condition",
     "ConditionEncoder",
     "ConditionalDenoiser",
     "ContinuousKey",
+    "ContrastGuidance",
     "EmbeddingKey",
+    "Forecast",
+    "Forecasted",
     "Guidance",
     "Key",
+    "Profiles",
+    "Scales",
     "drop_condition",
 ]

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol, final
 
+import torch
 from torch import Tensor
 
 from sccountsdiff.conditioning._keys import Condition, Key
@@ -90,10 +91,49 @@ class CompositionalGuidance(Guidance):
         return _GuidedDenoiser(denoiser, [(frozenset([name]), scale) for name, scale in self.scales.items()])
 
 
+@final
+class ContrastGuidance(Guidance):
+    r"""The effect of one key, found where the other keys are not given, added to the control of the cell's own context.
+
+    .. math:: \log r = \log r_{u, \mathrm{control}} + w (\log r_{\mathrm{value}} - \log r_{\mathrm{control}})
+
+    with :math:`u` the other keys: for combinations ``(u, value)`` that were never measured, while ``(u, control)`` was.
+
+    Parameters
+    ----------
+    name
+        Key whose effect is contrasted.
+    control
+        Code of its control.
+    scale
+        Guidance scale w; 1 adds the effect as it is.
+    """
+
+    def __init__(self, name: str, control: int, scale: float = 1.0) -> None:
+        self.name = name
+        self.control = control
+        self.scale = _checked_scale(scale, "guidance scale of the contrast")
+
+    def wrap(self, denoiser: ConditionalDenoiser) -> ConditionalDenoiser:
+        """Steer from the control of the context along the effect of the key."""
+        known = [key.name for key in denoiser.keys]
+        if self.name not in known:
+            raise ValueError(f"Guidance names {self.name!r}, which is no condition key. Condition keys: {known}.")
+        return _ContrastDenoiser(denoiser, self.name, self.control, self.scale)
+
+
 def _checked_scale(scale: float, what: str) -> float:
     if not (math.isfinite(scale) and 0 <= scale <= 20):
         raise ValueError(f"The {what} must lie between 0 (ignore the condition) and 20, got {scale}. 1 is no guidance.")
     return float(scale)
+
+
+def _check_dropout(denoiser: ConditionalDenoiser) -> None:
+    if denoiser.condition_dropout == 0:
+        raise ValueError(
+            "Guidance needs a model trained with condition dropout (condition_dropout > 0): this one never learned "
+            "what a cell looks like when its condition is not given."
+        )
 
 
 @final
@@ -101,11 +141,7 @@ class _GuidedDenoiser:
     """A denoiser whose log rates are pushed from the null towards subsets of the condition."""
 
     def __init__(self, denoiser: ConditionalDenoiser, terms: Sequence[tuple[frozenset[str], float]]) -> None:
-        if denoiser.condition_dropout == 0:
-            raise ValueError(
-                "Guidance needs a model trained with condition dropout (condition_dropout > 0): this one never "
-                "learned what a cell looks like when its condition is not given."
-            )
+        _check_dropout(denoiser)
         self.denoiser = denoiser
         self.terms = tuple(terms)
         self.keys = denoiser.keys
@@ -120,3 +156,24 @@ class _GuidedDenoiser:
             given = {name: value for name, value in condition.items() if name in names}
             guided = guided.tilt(self.denoiser(x_t, alpha, free | given), null, scale)
         return guided
+
+
+@final
+class _ContrastDenoiser:
+    """A denoiser whose log rates under a control are pushed along the effect of one key by itself."""
+
+    def __init__(self, denoiser: ConditionalDenoiser, name: str, control: int, scale: float) -> None:
+        _check_dropout(denoiser)
+        self.denoiser = denoiser
+        self.name, self.control, self.scale = name, control, scale
+        self.keys = denoiser.keys
+        self.condition_dropout = denoiser.condition_dropout
+
+    def __call__(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
+        value = condition[self.name]
+        control = {self.name: torch.full_like(value, self.control)}
+        steering = {key.name for key in self.keys}
+        free = {name: given for name, given in condition.items() if name not in steering}
+        at_control = self.denoiser(x_t, alpha, {**condition, **control})
+        with_effect = self.denoiser(x_t, alpha, free | {self.name: value})
+        return at_control.tilt(with_effect, self.denoiser(x_t, alpha, free | control), self.scale)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from anndata import AnnData
+from numpy.typing import ArrayLike
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
 from scvi.utils import setup_anndata_dsp
@@ -123,6 +124,9 @@ class CountsDiff(TrainMixin, SummaryMixin, QueryMixin, ImputeMixin, GenerateMixi
         observed_layer: str | None = None,
         measured_genes: Mapping[str, Sequence[str]] | str | None = None,
         embedding_keys: list[str] | None = None,
+        control: str | None = None,
+        perturbation_separator: str | None = "+",
+        perturbation_embeddings: Mapping[str, ArrayLike] | None = None,
         **kwargs: Any,
     ) -> None:
         """%(summary)s
@@ -141,7 +145,7 @@ class CountsDiff(TrainMixin, SummaryMixin, QueryMixin, ImputeMixin, GenerateMixi
         continuous_covariate_keys
             Columns of ``adata.obs`` with numbers (dose, time).
         perturbation_key
-            Column of ``adata.obs`` that names the perturbation of each cell.
+            Column of ``adata.obs`` that names the perturbation of each cell; ``"A+B"`` is A and B given together.
         observed_layer
             Boolean layer, False where a gene was not measured in a cell. Such entries are hidden from the model and
             carry no loss, and the library size of such a cell counts as unknown.
@@ -151,6 +155,14 @@ class CountsDiff(TrainMixin, SummaryMixin, QueryMixin, ImputeMixin, GenerateMixi
             boolean table in ``adata.varm``, genes by batches, as :func:`~sccountsdiff.data.concat_panels` writes it.
         embedding_keys
             Entries of ``adata.obsm`` with one dense vector per cell to condition on.
+        control
+            The value of ``perturbation_key`` that stands for "not perturbed". Forecasts and contrasts need it.
+        perturbation_separator
+            What stands between the names of perturbations given together; ``None`` takes no name apart.
+        perturbation_embeddings
+            A vector for each perturbation, by name. The model then knows perturbations through these vectors, and can
+            be asked for names that have a vector but no cell. Every perturbation in the data needs one; the control
+            takes zeros if it has none.
 
         Raises
         ------

@@ -167,8 +167,8 @@ class GenerateMixin(ExpressionMixin):
         obsm = {}
         for source in self._sources:
             values = plan.values[source.name]
-            if len(source.categories):
-                obs[source.name] = pd.Categorical.from_codes(values, categories=source.categories)
+            if source.names is not None:
+                obs[source.name] = source.names.column(values)
             elif values.ndim == 1:
                 obs[source.name] = values
             else:

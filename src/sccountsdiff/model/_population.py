@@ -41,7 +41,7 @@ class Population:
         values, vectors = {}, {}
         for name, column in columns.items():
             if column.ndim == 1:
-                values[name] = column.astype(np.int32) if column.dtype.kind == "i" else column
+                values[name] = _narrow(column) if column.dtype.kind == "i" else column
                 continue
             unique, inverse = np.unique(column, axis=0, return_inverse=True)
             if len(unique) <= MAX_VECTORS:
@@ -65,3 +65,9 @@ class Population:
             return None
         column = self.values[name][cells]
         return self.vectors[name][column] if name in self.vectors else column
+
+
+def _narrow(codes: NDArray[np.integer]) -> NDArray[np.integer]:
+    """The codes in 32 bits, unless codes of combinations need more."""
+    fits = not len(codes) or codes.max() <= np.iinfo(np.int32).max
+    return codes.astype(np.int32 if fits else np.int64)

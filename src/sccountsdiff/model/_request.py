@@ -89,7 +89,7 @@ def resolve(row: Mapping[str, Any], sources: Sequence[ConditionSource]) -> dict[
 
 
 def _resolve_value(source: ConditionSource, value: Any) -> Any:
-    if len(source.categories):
+    if source.names is not None:
         if not np.isscalar(value):
             raise ValueError(
                 f"Condition {source.name!r} takes one category, got {value!r}. For several conditions pass a list of "
@@ -122,7 +122,7 @@ def _plan_one(
     population: Population,
     rng: np.random.Generator,
 ) -> CellPlan:
-    categorical = [source.name for source in sources if len(source.categories)]
+    categorical = [source.name for source in sources if source.names is not None]
     matching = population.matching(given, categorical)
     template = _evenly(matching, n_cells, rng) if len(matching) else np.full(n_cells, -1)
     values = {}

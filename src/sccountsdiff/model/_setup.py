@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
@@ -16,6 +15,8 @@ from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKe
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, VectorField
 from sccountsdiff.model._measured import Measured, MeasuredByBatch, MeasuredGenes, MeasuredLayer
+from sccountsdiff.model._names import CategoryNames, Names
+from sccountsdiff.model._perturbation import PerturbationField, key_of, names_of
 
 PERTURBATION_KEY = "perturbation"
 
@@ -32,8 +33,8 @@ class ConditionSource:
         Name under which scvi-tools registers the data.
     dtype
         Type of the tensor of values.
-    categories
-        Names of the codes; empty for continuous keys and embeddings.
+    names
+        What the codes are called; None for continuous keys and embeddings.
     shape
         Shape of one cell's value: ``()``, or ``(dim,)`` for an embedding.
     """
@@ -41,13 +42,18 @@ class ConditionSource:
     key: Key
     registry_key: str
     dtype: torch.dtype
-    categories: NDArray[Any]
+    names: Names | None = None
     shape: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
         """The user's name of the key."""
         return self.key.name
+
+    @property
+    def categories(self) -> NDArray[Any]:
+        """Names of the single categories; empty for continuous keys and embeddings."""
+        return np.array([]) if self.names is None else self.names.levels
 
 
 def make_fields(args: dict[str, Any]) -> list[Any]:
@@ -59,6 +65,9 @@ def make_fields(args: dict[str, Any]) -> list[Any]:
         CategoryField(REGISTRY_KEYS.LABELS_KEY, args["labels_key"]),
     ]
     fields += [CategoryField(registry, name) for name, registry in _categorical(args) if registry not in _STANDARD]
+    if args["perturbation_key"] is not None:
+        names = (args.get("perturbation_separator"), args.get("control"), args.get("perturbation_embeddings"))
+        fields.append(PerturbationField(PERTURBATION_KEY, args["perturbation_key"], *names))
     fields += [NumberField(registry, name) for name, registry in _continuous(args)]
     fields += [VectorField(registry, name) for name, registry in _embeddings(args)]
     return fields
@@ -78,23 +87,21 @@ def condition_sources(registry: dict[str, Any]) -> tuple[ConditionSource, ...]:
     """Condition keys of a registered data set, in a fixed order."""
     args = registry[SETUP_ARGS_KEY]
     state = {name: field[STATE_REGISTRY_KEY] for name, field in registry[FIELD_REGISTRIES_KEY].items()}
-    none = np.array([])
     sources = []
     for name, source in _categorical(args):
-        categories = np.asarray(state[source][CategoryField.CATEGORICAL_MAPPING_KEY])
-        sources.append(ConditionSource(CategoricalKey(name, len(categories)), source, torch.long, categories))
+        names = CategoryNames(np.asarray(state[source][CategoryField.CATEGORICAL_MAPPING_KEY]))
+        sources.append(ConditionSource(CategoricalKey(name, len(names.levels)), source, torch.long, names))
+    if args["perturbation_key"] is not None:
+        field = state[PERTURBATION_KEY]
+        key = key_of(args["perturbation_key"], field)
+        sources.append(ConditionSource(key, PERTURBATION_KEY, torch.long, names_of(field)))
     for name, source in _continuous(args):
         moments = state[source][NumberField.MEAN_KEY], state[source][NumberField.STD_KEY]
-        sources.append(ConditionSource(ContinuousKey(name, *moments), source, torch.float32, none))
+        sources.append(ConditionSource(ContinuousKey(name, *moments), source, torch.float32))
     for name, source in _embeddings(args):
         dim = len(state[source][VectorField.COLUMN_NAMES_KEY])
-        sources.append(ConditionSource(EmbeddingKey(name, dim), source, torch.float32, none, (dim,)))
+        sources.append(ConditionSource(EmbeddingKey(name, dim), source, torch.float32, shape=(dim,)))
     return tuple(sources)
-
-
-def codes_of(source: ConditionSource, values: Any) -> NDArray[np.int64]:
-    """Codes of category names; -1 where a name is unknown."""
-    return pd.Index(source.categories).get_indexer(pd.Index(np.atleast_1d(np.asarray(values))))
 
 
 _STANDARD = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)
@@ -104,7 +111,6 @@ def _categorical(args: dict[str, Any]) -> list[tuple[str, str]]:
     named = [
         (args["batch_key"], REGISTRY_KEYS.BATCH_KEY),
         (args["labels_key"], REGISTRY_KEYS.LABELS_KEY),
-        (args["perturbation_key"], PERTURBATION_KEY),
     ]
     covariates = [(name, f"covariate_{name}") for name in args["categorical_covariate_keys"] or ()]
     return [(name, registry) for name, registry in named + covariates if name is not None]
@@ -121,6 +127,10 @@ def _embeddings(args: dict[str, Any]) -> list[tuple[str, str]]:
 def _check_names(args: dict[str, Any]) -> None:
     """Key names must differ, and leave the reserved name alone."""
     names = [name for name, _ in _categorical(args) + _continuous(args) + _embeddings(args)]
+    if args["perturbation_key"] is not None:
+        names.append(args["perturbation_key"])
+    elif args.get("control") is not None or args.get("perturbation_embeddings") is not None:
+        raise ValueError("control and perturbation_embeddings describe the perturbation_key, which was not given.")
     if LIBRARY_SIZE in names:
         raise ValueError(
             f"{LIBRARY_SIZE!r} is reserved for the UMI total of a cell, which the model computes itself. Leave it out, "

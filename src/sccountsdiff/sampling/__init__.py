@@ -12,6 +12,7 @@ from sccountsdiff.sampling._evidence import Evidence, Known, Thinned
 from sccountsdiff.sampling._grid import explicit_grid, survival_grid
 from sccountsdiff.sampling._repaint import RePaintSampler
 from sccountsdiff.sampling._sampler import Sampler, Step
+from sccountsdiff.sampling._transport import Transport, fit_transport, log1p_cp10k
 
 __all__ = [
     "ATTRITIONS",
@@ -26,6 +27,9 @@ __all__ = [
     "Sampler",
     "Step",
     "Thinned",
+    "Transport",
     "explicit_grid",
+    "fit_transport",
+    "log1p_cp10k",
     "survival_grid",
 ]

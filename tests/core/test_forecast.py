@@ -1,0 +1,185 @@
+"""Forecasts of conditions that were never measured, and the transport of cells to a profile."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import scipy.stats as st
+import torch
+from oracles import chi_square_p
+
+from sccountsdiff.conditioning import CombinationKey, ConditionEncoder, ContrastGuidance, Forecast, Profiles, Scales
+from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior
+from sccountsdiff.sampling import Transport, fit_transport, log1p_cp10k
+
+SCALES = Scales(2.0, 0.5, 0.5, 1e-6)
+
+
+def profiles(mean, context, members, n_cells=100.0, **kwargs):
+    mean, members = torch.as_tensor(mean).double(), torch.as_tensor(members).double()
+    cells = torch.full((len(mean),), n_cells).double()
+    return Profiles(mean, cells, 0.0, torch.as_tensor(context), members, **kwargs)
+
+
+def grid_of_contexts(n_contexts=5, n_genes=40, own=0.0, seed=0):
+    """Contexts x (control, perturbed): additive up to ``own``."""
+    generator = torch.Generator().manual_seed(seed)
+    base = torch.rand(n_contexts, n_genes, generator=generator) * 3
+    effect = torch.randn(n_genes, generator=generator).clamp_min(-1)
+    perturbed = base + effect + own * torch.randn(n_contexts, n_genes, generator=generator) + 1
+    mean = torch.stack([base + 1, perturbed], 1).reshape(-1, n_genes)
+    return mean, torch.arange(n_contexts).repeat_interleave(2), torch.tensor([0.0, 1.0]).repeat(n_contexts)[:, None]
+
+
+def test_a_missing_combination_of_additive_effects_is_found():
+    mean, context, members = grid_of_contexts()
+    kept = torch.arange(len(mean)) != 3
+    forecast = Forecast(profiles(mean[kept], context[kept], members[kept])).predict(1, torch.ones(1).double())
+    change, truth = forecast.profile - mean[2], mean[3] - mean[2]
+    assert torch.corrcoef(torch.stack([change, truth]))[0, 1] > 0.97
+    assert forecast.weights.sum().item() == pytest.approx(1)
+    assert forecast.weights.argmax() == 2  # its own control
+
+
+def test_a_measured_condition_with_many_cells_is_returned_as_it_is():
+    mean, context, members = grid_of_contexts(own=0.5)
+    forecast = Forecast(profiles(mean, context, members), SCALES).predict(1, torch.ones(1).double())
+    torch.testing.assert_close(forecast.profile, mean[3].double().clamp_min(0), atol=1e-3, rtol=0)
+
+
+def test_perturbations_given_together_add_up():
+    a, b, control = torch.tensor([1.0, 0, 0, 2]), torch.tensor([0, 0, 1.5, 1.0]), torch.full((4,), 1.0)
+    mean = torch.stack([control, control + a, control + b])
+    known = profiles(mean, [0, 0, 0], [[0, 0], [1, 0], [0, 1]])
+    both = Forecast(known, SCALES._replace(main=1e4)).predict(0, torch.ones(2).double()).profile
+    torch.testing.assert_close(both, (control + a + b).double(), atol=1e-2, rtol=0)
+
+
+def test_similar_perturbations_lend_their_effect_to_one_without_cells():
+    control, effect = torch.ones(3), torch.tensor([2.0, 0.0, -0.5])
+    mean = torch.stack([control, control + effect, control])
+    similarity = torch.tensor([[1.0, 0.0, 0.9], [0.0, 1.0, 0.0], [0.9, 0.0, 1.0]]).double()
+    known = profiles(mean, [0, 0, 0], [[0, 0, 0], [1, 0, 0], [0, 1, 0]], similarity=similarity)
+    unseen = Forecast(known, SCALES).predict(0, torch.tensor([0, 0, 1.0]).double()).profile
+    assert unseen[0] > 2.0
+    assert unseen[2] < 1.0
+
+
+def test_left_out_residuals_are_those_of_a_forecast_without_the_condition():
+    mean, context, members = grid_of_contexts(own=0.4)
+    whole = Forecast(profiles(mean, context, members), SCALES)
+    kept = torch.arange(len(mean)) != 3
+    without = Forecast(profiles(mean[kept], context[kept], members[kept]), SCALES)
+    expected = mean[3].double() - without.predict(1, torch.ones(1).double()).weights @ mean[kept].double()
+    torch.testing.assert_close((whole._residual_map(SCALES) @ mean.double())[3], expected)
+
+
+def test_noise_between_cells_shortens_no_distance_below_zero_and_lost_controls_are_far():
+    mean, context, members = grid_of_contexts(3)
+    known = profiles(mean[[0, 1, 2, 3, 5]], context[[0, 1, 2, 3, 5]], members[[0, 1, 2, 3, 5]])
+    distance = known.context_distance()
+    assert (distance >= 0).all()
+    assert (distance.diagonal() == 0).all()
+    assert distance[2, 0] == distance[2, 1] == distance[0, 1]
+
+
+def test_how_good_a_forecast_is_falls_with_effects_that_contexts_do_not_share():
+    shared = Forecast(profiles(*grid_of_contexts(8))).held_out_pearson
+    private = Forecast(profiles(*grid_of_contexts(8, own=2.0))).held_out_pearson
+    assert shared > 0.95 > private
+    alone = profiles(*(part[1::2] for part in grid_of_contexts(4)))
+    assert math.isnan(Forecast(alone, SCALES).held_out_pearson)
+
+
+def test_moved_mixed_poisson_counts_have_the_moved_law():
+    n, mu, theta, ratio = 20_000, 4.0, 2.0, 2.5
+    generator = torch.Generator().manual_seed(0)
+    rate = torch.as_tensor(st.gamma(theta, scale=mu / theta).rvs((n, 1), random_state=0)).float()
+    x_0 = torch.poisson(rate, generator=generator)
+    shape = theta + x_0
+    fresh = GammaPoissonPosterior(shape / (theta / mu + 1), shape, torch.zeros(n, 1))
+    for factor in (ratio, 1 / ratio):
+        library = fresh.rate.sum(-1) * factor
+        moved = Transport(torch.zeros(1)).draw(x_0, fresh, library, generator)
+        assert chi_square_p(moved, st.nbinom(theta, theta / (theta + mu * factor))) > 1e-3
+
+
+def test_a_transport_reaches_its_profile_and_keeps_what_it_need_not_move():
+    generator = torch.Generator().manual_seed(0)
+    rate = torch.rand(2000, 20, generator=generator) * 20 + 1
+    x_0 = torch.poisson(rate, generator=generator)
+    library = x_0.sum(-1)
+    fresh = PoissonPosterior(rate, torch.zeros(2000, 1))
+    wanted = log1p_cp10k(x_0).mean(0)
+    wanted[0], wanted[1] = wanted[0] + 0.7, wanted[1] - 0.7
+    transport = fit_transport(x_0, fresh, library, wanted, generator=generator)
+    moved = transport.draw(x_0, fresh, library, generator)
+    # Shares add up to one: what the two genes gain and lose, the others share.
+    torch.testing.assert_close(log1p_cp10k(moved).mean(0), wanted, atol=0.08, rtol=0)
+    assert moved.sum(-1).mean().item() == pytest.approx(library.mean().item(), rel=0.01)
+    assert (moved[:, 2:] == x_0[:, 2:]).float().mean() > 0.5
+
+
+PAIR = CombinationKey("perturbation", 4)
+
+
+@pytest.mark.parametrize("members", [set(), {2}, {0, 3}, {0, 1, 2, 3}])
+def test_codes_of_sets_are_their_members(members):
+    row = PAIR.members(torch.tensor([PAIR.encode(members)]))[0]
+    assert set(row.nonzero().flatten().tolist()) == members
+
+
+def test_a_set_is_embedded_as_the_sum_of_its_members():
+    encoder = ConditionEncoder([PAIR], 8)
+    codes = torch.tensor([PAIR.encode({1}), PAIR.encode({3}), PAIR.encode({1, 3}), -1])
+    tokens = encoder({"perturbation": codes}, 4)[:, 0]
+    torch.testing.assert_close(tokens[2], tokens[0] + tokens[1])
+    assert torch.equal(tokens[3], encoder.null_tokens[0])
+
+
+def test_given_vectors_embed_levels_alike_that_are_alike():
+    vectors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [1.0, 0, 0]])
+    key = CombinationKey("perturbation", 3, vectors)
+    tokens = ConditionEncoder([key], 8)({"perturbation": torch.tensor([1, 2, 3])}, 3)[:, 0]
+    torch.testing.assert_close(tokens[0], tokens[2])
+    assert not torch.allclose(tokens[0], tokens[1])
+
+
+def test_too_many_members_are_refused():
+    key = CombinationKey("perturbation", 100_000)
+    assert key.max_size == 3
+    with pytest.raises(ValueError, match="4 values of 'perturbation' together; at most 3"):
+        key.encode({1, 2, 3, 4})
+
+
+class ProductDenoiser:
+    """Rates that multiply over type and perturbation; the null of a key has factor 1."""
+
+    keys = (CombinationKey("type", 2), PAIR)
+    condition_dropout = 0.2
+
+    def __call__(self, x_t, alpha, given):
+        rate = torch.full_like(x_t, 2.0)
+        for name, factor in (("type", 3.0), ("perturbation", 5.0)):
+            rate = rate * factor ** given[name].to(rate)[:, None] if name in given else rate
+        return PoissonPosterior(rate, alpha)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
+def test_a_contrast_adds_the_effect_to_the_control_of_the_context(scale):
+    given = {"type": torch.tensor([1]), "perturbation": torch.tensor([4])}
+    denoiser = ContrastGuidance("perturbation", 1, scale).wrap(ProductDenoiser())
+    rate = denoiser(torch.zeros(1, 1), torch.zeros(1, 1), given).rate
+    assert rate.item() == pytest.approx(2 * 3 * 5 * 5 ** (3 * scale), rel=1e-5)
+
+
+def test_a_contrast_needs_its_key_and_a_null():
+    with pytest.raises(ValueError, match="'drug', which is no condition key"):
+        ContrastGuidance("drug", 0).wrap(ProductDenoiser())
+    with pytest.raises(ValueError, match="between 0"):
+        ContrastGuidance("perturbation", 0, -1.0)
+    deaf = ProductDenoiser()
+    deaf.condition_dropout = 0.0
+    with pytest.raises(ValueError, match="condition_dropout > 0"):
+        ContrastGuidance("perturbation", 0).wrap(deaf)

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sccountsdiff._version import __version__
 
 if TYPE_CHECKING:
-    from sccountsdiff import datasets, metrics, pl
+    from sccountsdiff import datasets, metrics, pl, stats
     from sccountsdiff.model import CountsDiff
 
-__all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl"]
+__all__ = ["CountsDiff", "__version__", "datasets", "metrics", "pl", "stats"]
 
 
 def __getattr__(name: str) -> Any:

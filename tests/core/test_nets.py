@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
-from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneTransformer, match_library
+from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneTransformer, GivenTotals, OneLibrary
 from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
 from sccountsdiff.process import Absorbing, Thinning
 
@@ -147,7 +147,7 @@ def test_the_conjugate_head_is_the_gamma_poisson_posterior():
 def test_rates_add_up_to_what_the_library_size_leaves():
     rate, x_t = torch.rand(3, 6) * 40, torch.poisson(torch.full((3, 6), 2.0))
     library = torch.tensor([500.0, math.nan, 3.0])
-    matched = match_library(rate, x_t, torch.zeros(3, 1), library)
+    matched = OneLibrary(60).match(rate, x_t, torch.zeros(3, 1), GivenTotals(library.unsqueeze(-1)))
     missing = 500 - x_t[0].sum()
     assert matched[0].sum().item() == pytest.approx(
         (rate[0].sum() * (10 + missing) / (10 + rate[0].sum())).item(), rel=1e-4

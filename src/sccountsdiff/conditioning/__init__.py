@@ -6,7 +6,8 @@ learned null vector, which is what a model trained with condition dropout has le
 
 Guidance is an object that wraps a denoiser into another denoiser; samplers do not know of it.
 
-The key ``"library_size"`` is reserved: the UMI total of the cell, read by denoisers that scale their rates to it.
+Two keys are reserved: ``"library_size"``, the UMI total of the cell, read by denoisers that scale their rates to it, and
+``"measured"``, the entries that it counts.
 """
 
 from sccountsdiff.conditioning._combination import CombinationKey
@@ -21,6 +22,7 @@ from sccountsdiff.conditioning._guidance import (
 )
 from sccountsdiff.conditioning._keys import (
     LIBRARY_SIZE,
+    MEASURED,
     CategoricalKey,
     Condition,
     ContinuousKey,
@@ -30,6 +32,7 @@ from sccountsdiff.conditioning._keys import (
 
 __all__ = [
     "LIBRARY_SIZE",
+    "MEASURED",
     "CategoricalKey",
     "ClassifierFreeGuidance",
     "CombinationKey",

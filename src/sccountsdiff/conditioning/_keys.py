@@ -14,8 +14,12 @@ from torch import Tensor, nn
 #: Name of a key -> one value per cell: ``(n_cells,)`` codes or floats, ``(n_cells, dim)`` vectors.
 Condition: TypeAlias = Mapping[str, Tensor]
 
-#: Reserved key: UMI total of each cell, NaN where unknown.
+#: Reserved key: UMI total of each cell ``(n_cells,)``, or of each group of its features ``(n_cells, n_groups)``; NaN
+#: where unknown.
 LIBRARY_SIZE = "library_size"
+
+#: Reserved key: boolean ``(n_cells, n_genes)``, the entries that the library size counts. Left out if it counts all.
+MEASURED = "measured"
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from sccountsdiff.nets._attention import ATTENTIONS, Attention, FullAttention, L
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
 from sccountsdiff.nets._gene_mlp import GeneMLP
 from sccountsdiff.nets._gene_transformer import GeneTransformer
-from sccountsdiff.nets._heads import HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead, match_library
+from sccountsdiff.nets._heads import HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead
 from sccountsdiff.nets._inputs import INPUTS, CountInput, LogInput, ResidualInput
+from sccountsdiff.nets._library import GivenTotals, Library, LibraryPerGroup, OneLibrary, make_library
+from sccountsdiff.nets._statistics import CellStatistics
 from sccountsdiff.nets._token_head import TokenHead
 
 __all__ = [
@@ -14,19 +16,24 @@ __all__ = [
     "HEADS",
     "INPUTS",
     "Attention",
+    "CellStatistics",
     "ConjugateHead",
     "CountInput",
     "Denoiser",
     "FullAttention",
     "GeneMLP",
     "GeneTransformer",
+    "GivenTotals",
     "Head",
     "LatentAttention",
+    "Library",
+    "LibraryPerGroup",
     "LogInput",
+    "OneLibrary",
     "PoissonHead",
     "ResidualInput",
     "SizedSoftmax",
     "SoftplusHead",
     "TokenHead",
-    "match_library",
+    "make_library",
 ]

@@ -9,10 +9,12 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
+from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
-from sccountsdiff.nets._heads import HEADS, log_gene_share
+from sccountsdiff.nets._heads import HEADS
 from sccountsdiff.nets._inputs import INPUTS, GroupDropout
+from sccountsdiff.nets._library import make_library
+from sccountsdiff.nets._statistics import CellStatistics
 from sccountsdiff.process import Posterior
 
 
@@ -33,22 +35,6 @@ class _ModulatedBlock(nn.Module):
     def forward(self, h: Tensor, context: Tensor) -> Tensor:
         shift, scale, gate = self.modulation(context).chunk(3, -1)
         return h + (1 + gate) * self.body(self.norm(h) * (1 + scale) + shift)
-
-
-#: Length of :func:`cell_statistics`.
-N_STATISTICS = 6
-
-
-def cell_statistics(x_t: Tensor, alpha: Tensor, library: Tensor | None, library_mean: Tensor) -> Tensor:
-    """Summary of what is known of each cell: survival, molecules seen, library size; ``(n_cells, 6)``, of order one."""
-    mean_alpha = alpha.mean(-1)
-    seen = torch.log1p(x_t.sum(-1)) - torch.log1p(library_mean)
-    unknown = torch.ones_like(seen) if library is None else library.isnan().to(seen.dtype)
-    size = torch.zeros_like(seen)
-    if library is not None:
-        size = (torch.log1p(library) - torch.log1p(library_mean)).nan_to_num(0.0)
-    log_alpha = torch.log10(mean_alpha + 1e-4) / 2
-    return torch.stack([mean_alpha, alpha.amin(-1), log_alpha, seen, size, unknown], -1)
 
 
 @DENOISERS.register("mlp")
@@ -81,10 +67,11 @@ class GeneMLP(Denoiser):
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
     library_mean
-        Mean library size of the training cells, in UMI counts.
+        Mean library size of the training cells in UMI counts, for each group of features.
+    n_features
+        Number of features of each group that has a library size of its own (a modality), one group after the other;
+        None is one group.
     """
-
-    library_mean: Tensor
 
     def __init__(
         self,
@@ -97,19 +84,18 @@ class GeneMLP(Denoiser):
         dropout: float = 0.2,
         condition_dropout: float = 0.2,
         gene_mean: Tensor | None = None,
-        library_mean: float = 1000.0,
+        library_mean: float | Sequence[float] = 1000.0,
+        n_features: Sequence[int] | None = None,
     ) -> None:
         super().__init__(tuple(keys), condition_dropout)
-        self.register_buffer("library_mean", torch.tensor(float(library_mean)))
-        log_share = log_gene_share(n_genes, gene_mean)
-        self.input = INPUTS[input](log_share, library_mean, n_hidden, dropout)
-        self.statistics_projection = nn.Sequential(
-            nn.Linear(N_STATISTICS, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
-        )
+        self.library = make_library(library_mean, n_features)
+        log_share = self.library.log_share(n_genes, gene_mean)
+        self.input = INPUTS[input](log_share, self.library, n_hidden, dropout)
+        self.statistics = CellStatistics(self.library, n_hidden)
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, library_mean)
+        self.head = HEADS[head](n_genes, self.library)
         self.to_logits = nn.Linear(n_hidden, self.head.n_outputs * n_genes)
         nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(n_hidden))
         with torch.no_grad():
@@ -117,8 +103,7 @@ class GeneMLP(Denoiser):
 
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer, of which the logits are linear."""
-        library = condition.get(LIBRARY_SIZE)
-        context = self.statistics_projection(cell_statistics(x_t, alpha, library, self.library_mean))
+        context = self.statistics(x_t, alpha, self.library.given(condition))
         context = nn.functional.silu(context + self.conditions(condition, len(x_t)).sum(1))
         h = self.input(x_t, alpha)
         for block in self.blocks:
@@ -128,4 +113,4 @@ class GeneMLP(Denoiser):
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""
         logits = self.to_logits(self.embed(x_t, alpha, condition))
-        return self.head(logits, x_t, alpha, condition.get(LIBRARY_SIZE))
+        return self.head(logits, x_t, alpha, self.library.given(condition))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, ConditionEncoder, Key
+from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
 from sccountsdiff.nets._attention import ATTENTIONS
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
-from sccountsdiff.nets._gene_mlp import N_STATISTICS, cell_statistics
-from sccountsdiff.nets._heads import HEADS, log_gene_share
+from sccountsdiff.nets._heads import HEADS
+from sccountsdiff.nets._library import make_library
+from sccountsdiff.nets._statistics import CellStatistics
 from sccountsdiff.process import Posterior
 
 
@@ -76,14 +77,15 @@ class GeneTransformer(Denoiser):
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
     library_mean
-        Mean library size of the training cells, in UMI counts.
+        Mean library size of the training cells in UMI counts, for each group of features.
+    n_features
+        Number of features of each group that has a library size of its own (a modality), one group after the other;
+        None is one group.
 
     References
     ----------
     CountsDiff (arXiv 2604.03779), appendix D; DCM (Bhattacharya et al. 2026), table 4.
     """
-
-    library_mean: Tensor
 
     def __init__(
         self,
@@ -98,32 +100,30 @@ class GeneTransformer(Denoiser):
         attention: str = "full",
         checkpoint_activations: bool = False,
         gene_mean: Tensor | None = None,
-        library_mean: float = 1000.0,
+        library_mean: float | Sequence[float] = 1000.0,
+        n_features: Sequence[int] | None = None,
     ) -> None:
         super().__init__(tuple(keys), condition_dropout)
         if n_hidden % n_heads:
             raise ValueError(f"n_heads must divide n_hidden, got {n_heads} heads for a width of {n_hidden}.")
-        self.register_buffer("library_mean", torch.tensor(float(library_mean)))
+        self.library = make_library(library_mean, n_features)
         self.gene_embedding = nn.Parameter(torch.randn(n_genes, n_hidden) * 0.02)
         self.entry_projection = nn.Linear(2, n_hidden)
-        self.statistics_projection = nn.Sequential(
-            nn.Linear(N_STATISTICS, n_hidden), nn.SiLU(), nn.Linear(n_hidden, n_hidden)
-        )
+        self.statistics = CellStatistics(self.library, n_hidden)
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_Block(n_hidden, n_heads, dropout, attention) for _ in range(n_layers))
         self.checkpoint_activations = checkpoint_activations
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, library_mean)
+        self.head = HEADS[head](n_genes, self.library)
         self.to_logit = nn.Linear(n_hidden, self.head.n_outputs)
-        self.gene_bias = nn.Parameter(log_gene_share(n_genes, gene_mean))
+        self.gene_bias = nn.Parameter(self.library.log_share(n_genes, gene_mean))
         nn.init.normal_(self.to_logit.weight, std=0.02)
 
     def _tokens(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Last hidden layer: the cell's token first, then condition tokens, then genes."""
-        statistics = cell_statistics(x_t, alpha, condition.get(LIBRARY_SIZE), self.library_mean)
         entries = torch.stack([torch.log1p(x_t), alpha.expand_as(x_t)], -1)
         genes = self.gene_embedding + self.entry_projection(entries)
-        cell = self.statistics_projection(statistics).unsqueeze(1)
+        cell = self.statistics(x_t, alpha, self.library.given(condition)).unsqueeze(1)
         h = torch.cat([cell, self.conditions(condition, len(x_t)), genes], 1)
         for block in self.blocks:
             if self.training and self.checkpoint_activations:
@@ -141,4 +141,4 @@ class GeneTransformer(Denoiser):
         genes = self._tokens(x_t, alpha, condition)[:, -x_t.shape[-1] :]
         first, *others = self.to_logit(genes).unbind(-1)
         logits = torch.cat([first + self.gene_bias, *others], -1)
-        return self.head(logits, x_t, alpha, condition.get(LIBRARY_SIZE))
+        return self.head(logits, x_t, alpha, self.library.given(condition))

@@ -15,27 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sccountsdiff.nets._inputs import seen_share
+from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior, Registry
 
 HEADS: Registry[Head] = Registry("head")
 
 #: log theta moves this many times faster than the other parameters (one shared learning rate would leave it behind).
 _LOG_THETA_SPEED = 20.0
-#: Molecules of doubt about the total that a given library size leaves.
-_TOTAL_PRIOR = 10.0
 
 
 def fast_positive(scaled_log: Tensor) -> Tensor:
     """A positive parameter of each gene from its scaled logarithm, which an optimiser moves twenty times as fast."""
     return (_LOG_THETA_SPEED * scaled_log).clamp(-12, 12).exp()
-
-
-def log_gene_share(n_genes: int, gene_mean: Tensor | None) -> Tensor:
-    """Log share of each gene in the training cells ``(n_genes,)``, where the logits of a network start."""
-    mean = torch.ones(n_genes) if gene_mean is None else gene_mean.float()
-    floor = 1e-3 * mean.mean().clamp_min(1e-9)  # a gene without a molecule keeps a small share
-    return ((mean + floor) / (mean + floor).sum()).log()
 
 
 class Head(nn.Module, ABC):
@@ -50,22 +41,19 @@ class Head(nn.Module, ABC):
     ----------
     n_genes
         Number of genes.
-    library_mean
-        Mean library size of the training cells, in UMI counts.
+    library
+        What the library sizes count.
     """
 
     n_outputs: int = 1
 
     @abstractmethod
-    def __init__(self, n_genes: int, library_mean: float) -> None:
+    def __init__(self, n_genes: int, library: Library) -> None:
         super().__init__()
 
     @abstractmethod
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Posterior:
-        """Posterior from logits ``(n_cells, n_outputs * n_genes)``, the first of all genes first.
-
-        ``library`` are UMI totals ``(n_cells,)``, NaN or None where unknown.
-        """
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Posterior:
+        """Posterior from logits ``(n_cells, n_outputs * n_genes)``, the first of all genes first."""
 
 
 @final
@@ -73,59 +61,39 @@ class SizedSoftmax(nn.Module):
     r"""Expected counts :math:`\mu = \mathrm{size} \cdot \mathrm{softmax}(\mathrm{logits})`.
 
     The size is the library size where that is given. Else it is estimated from what was seen, as the posterior mean of
-    a Gamma(a, a / library_mean) size: :math:`(a + \sum_g x_g) / (a / \bar L + \sum_g \alpha_g \pi_g)`.
+    a Gamma(a, a / library_mean) size: :math:`(a + \sum_g x_g) / (a / \bar L + \sum_g \alpha_g \pi_g)`. A library size
+    that counts a part of the genes is such a sight itself, with survival 1 for these genes.
 
     Parameters
     ----------
-    library_mean
-        Mean library size of the training cells, in UMI counts.
-    """
-
-    library_mean: Tensor
-
-    def __init__(self, library_mean: float) -> None:
-        super().__init__()
-        self.register_buffer("library_mean", torch.tensor(float(library_mean)))
-        self.log_a = nn.Parameter(torch.tensor(math.log(5.0)))
-
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Tensor:
-        """Expected counts of a full measurement, ``(n_cells, n_genes)``."""
-        share = logits.float().softmax(-1)
-        a = self.log_a.exp()
-        size = (a + x_t.sum(-1)) / (a / self.library_mean + seen_share(alpha, share.detach()))
-        if library is not None:
-            size = torch.where(library.isnan(), size, library.nan_to_num(1.0))
-        return share * size.unsqueeze(-1)
-
-
-def match_library(rate: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> Tensor:
-    r"""Rescale the rates of a cell so that its missing molecules add up to what the library size leaves.
-
-    With :math:`M = L - \sum_g x_g` missing in truth and :math:`\hat M = \sum_g (1 - \alpha_g) r_g` expected, the rates
-    are multiplied by :math:`(a + M) / (a + \hat M)`, a = 10 molecules: near alpha = 1 the total says nothing of rates.
-    Cells of unknown library size keep theirs.
-
-    Parameters
-    ----------
-    rate
-        Rates, ``(n_cells, n_genes)``.
-    x_t
-        Surviving UMI counts, ``(n_cells, n_genes)``.
-    alpha
-        Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
     library
-        UMI totals ``(n_cells,)``, NaN or None where unknown.
-
-    Returns
-    -------
-    Rates, ``(n_cells, n_genes)``.
+        What the library sizes count.
     """
-    if library is None:
-        return rate
-    expected = torch.linalg.vecdot((1 - alpha).expand_as(rate), rate)
-    missing = (library.nan_to_num(0.0) - x_t.sum(-1)).clamp_min(0)
-    factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR + expected)
-    return rate * torch.where(library.isnan(), 1.0, factor).unsqueeze(-1)
+
+    def __init__(self, library: Library) -> None:
+        super().__init__()
+        self.library = library
+        self.log_a = nn.Parameter(torch.full((library.n_groups,), math.log(5.0)))
+
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Expected counts of a full measurement, ``(n_cells, n_genes)``."""
+        share = self.library.softmax(logits.float())
+        size = self._estimate(self.library.total(x_t), alpha, share.detach())
+        if given is not None:
+            size = torch.where(given.total.isnan(), size, self._from(given, share))
+        return share * self.library.spread(size)
+
+    def _estimate(self, molecules: Tensor, alpha: Tensor, share: Tensor) -> Tensor:
+        a = self.log_a.exp()
+        return (a + molecules) / (a / self.library.mean + self.library.seen_share(alpha, share))
+
+    def _from(self, given: GivenTotals, share: Tensor) -> Tensor:
+        """Size of a full measurement ``(n_cells, n_groups)`` from the library size."""
+        total = given.total.nan_to_num(1.0)
+        if given.measured is None:
+            return total
+        measured = given.measured.to(share.dtype)
+        return torch.where(self.library.least(measured) > 0, total, self._estimate(total, measured, share))
 
 
 @HEADS.register("conjugate")
@@ -138,12 +106,12 @@ class ConjugateHead(Head):
 
     ``mu`` is the network's mean, ``theta`` one learned dispersion per gene. The missing molecules are negative
     binomial. Not in the paper, which plugs in a mean without spread. Rates are then rescaled to the library size where
-    that is given (:func:`match_library`).
+    that is given (:meth:`Library.match`).
     """
 
-    def __init__(self, n_genes: int, library_mean: float) -> None:
-        super().__init__(n_genes, library_mean)
-        self.sized = SizedSoftmax(library_mean)
+    def __init__(self, n_genes: int, library: Library) -> None:
+        super().__init__(n_genes, library)
+        self.sized = SizedSoftmax(library)
         self.scaled_log_theta = nn.Parameter(torch.zeros(n_genes))
 
     @property
@@ -151,12 +119,12 @@ class ConjugateHead(Head):
         """Dispersion of each gene, ``(n_genes,)``."""
         return fast_positive(self.scaled_log_theta)
 
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> GammaPoissonPosterior:
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
-        mu = self.sized(logits, x_t, alpha, library)
+        mu = self.sized(logits, x_t, alpha, given)
         shape = self.theta + x_t
         rate = mu * shape / torch.addcmul(self.theta, alpha, mu)
-        return GammaPoissonPosterior(match_library(rate, x_t, alpha, library), shape, alpha)
+        return GammaPoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), shape, alpha)
 
 
 @HEADS.register("poisson")
@@ -164,14 +132,14 @@ class ConjugateHead(Head):
 class PoissonHead(Head):
     """Poisson head: the network's mean is the rate."""
 
-    def __init__(self, n_genes: int, library_mean: float) -> None:
-        super().__init__(n_genes, library_mean)
-        self.sized = SizedSoftmax(library_mean)
+    def __init__(self, n_genes: int, library: Library) -> None:
+        super().__init__(n_genes, library)
+        self.sized = SizedSoftmax(library)
 
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> PoissonPosterior:
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""
-        rate = self.sized(logits, x_t, alpha, library)
-        return PoissonPosterior(match_library(rate, x_t, alpha, library), alpha)
+        rate = self.sized(logits, x_t, alpha, given)
+        return PoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), alpha)
 
 
 @HEADS.register("softplus")
@@ -182,10 +150,10 @@ class SoftplusHead(Head):
     It knows neither library size nor survival except through the network's inputs.
     """
 
-    def __init__(self, n_genes: int, library_mean: float) -> None:
-        super().__init__(n_genes, library_mean)
+    def __init__(self, n_genes: int, library: Library) -> None:
+        super().__init__(n_genes, library)
 
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> PoissonPosterior:
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""
         # The rate of an entry that is (almost) wholly seen is not identified by its missing molecules.
         return PoissonPosterior(F.softplus(logits.float()) / (1 - alpha).clamp_min(1e-3), alpha)

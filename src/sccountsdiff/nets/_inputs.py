@@ -9,6 +9,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from sccountsdiff.nets._library import Library
 from sccountsdiff.process import Registry
 
 INPUTS: Registry[CountInput] = Registry("count input")
@@ -17,19 +18,6 @@ INPUTS: Registry[CountInput] = Registry("count input")
 _PRIOR_MOLECULES = 5.0
 #: Added to counts before the square root; far below the rounding of any count but 0.
 _ALMOST_ZERO = 1e-30
-
-
-def seen_share(alpha: Tensor, share: Tensor) -> Tensor:
-    """Part of a cell's expression that was visible, ``(n_cells,)``: shares weighted by survival.
-
-    Parameters
-    ----------
-    alpha
-        Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
-    share
-        Shares of expression, which add up to 1, ``(n_genes,)`` or ``(n_cells, n_genes)``.
-    """
-    return alpha.squeeze(-1) if alpha.shape[-1] == 1 else torch.linalg.vecdot(alpha, share.expand_as(alpha))
 
 
 @final
@@ -68,8 +56,8 @@ class CountInput(nn.Module, ABC):
     ----------
     log_share
         Log share of each gene in the training cells, ``(n_genes,)``.
-    library_mean
-        Mean library size of the training cells, in UMI counts.
+    library
+        What the library sizes count.
     width
         Number of hidden features.
     dropout
@@ -77,7 +65,7 @@ class CountInput(nn.Module, ABC):
     """
 
     @abstractmethod
-    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
+    def __init__(self, log_share: Tensor, library: Library, width: int, dropout: float) -> None:
         super().__init__()
 
     @abstractmethod
@@ -92,25 +80,26 @@ class ResidualInput(CountInput):
 
     .. math:: z_g = \sqrt{x_g} + \sqrt{x_g + 1} - \sqrt{4 \alpha_g s \pi_g + 1}
 
-    with shares :math:`\pi` and size :math:`s = (5 + \sum_g x_g) / (5 / \bar L + \sum_g \alpha_g \pi_g)`. The variance is
+    with shares :math:`\pi` and, in each group of features, size :math:`s = (5 + \sum_g x_g) / (5 / \bar L + \sum_g \alpha_g \pi_g)`. The variance is
     about 1 at every depth, so that one set of weights reads cells thinned to any degree; an entry that was not seen
     (survival 0) is exactly 0, unlike a seen zero.
     """
 
     share: Tensor
 
-    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
-        super().__init__(log_share, library_mean, width, dropout)
+    def __init__(self, log_share: Tensor, library: Library, width: int, dropout: float) -> None:
+        super().__init__(log_share, library, width, dropout)
         self.register_buffer("share", log_share.exp())
-        self.library_mean = float(library_mean)
+        self.library = library
         self.dropout = GroupDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
 
     def forward(self, x_t: Tensor, alpha: Tensor) -> Tensor:
         """Project the residuals."""
-        seen = seen_share(alpha, self.share)
-        size = (_PRIOR_MOLECULES + x_t.sum(-1)) / (_PRIOR_MOLECULES / self.library_mean + seen)
-        expected = (4 * size.unsqueeze(-1) * alpha) * self.share
+        library = self.library
+        seen = library.seen_share(alpha, self.share)
+        size = (_PRIOR_MOLECULES + library.total(x_t)) / (_PRIOR_MOLECULES / library.mean + seen)
+        expected = (4 * library.spread(size) * alpha) * self.share
         # The square root of an exact 0 takes a slow path on CPUs, twenty times as long. In place, for time goes into
         # memory here.
         residual = (x_t + _ALMOST_ZERO).sqrt_().add_((x_t + 1).sqrt_()).sub_(expected.add_(1).sqrt_())
@@ -122,8 +111,8 @@ class ResidualInput(CountInput):
 class LogInput(CountInput):
     """Log counts ``log1p(x_t)`` as in the paper, and survival beside them."""
 
-    def __init__(self, log_share: Tensor, library_mean: float, width: int, dropout: float) -> None:
-        super().__init__(log_share, library_mean, width, dropout)
+    def __init__(self, log_share: Tensor, library: Library, width: int, dropout: float) -> None:
+        super().__init__(log_share, library, width, dropout)
         self.dropout = GroupDropout(dropout)
         self.projection = nn.Linear(len(log_share), width)
         self.survival_projection = nn.Linear(len(log_share), width, bias=False)

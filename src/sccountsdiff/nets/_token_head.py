@@ -7,7 +7,8 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.nets._heads import HEADS, Head, SizedSoftmax, fast_positive, match_library
+from sccountsdiff.nets._heads import HEADS, Head, SizedSoftmax, fast_positive
+from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import TokenPosterior
 
 
@@ -39,9 +40,9 @@ class TokenHead(Head):
 
     count: Tensor
 
-    def __init__(self, n_genes: int, library_mean: float) -> None:
-        super().__init__(n_genes, library_mean)
-        self.sized = SizedSoftmax(library_mean)
+    def __init__(self, n_genes: int, library: Library) -> None:
+        super().__init__(n_genes, library)
+        self.sized = SizedSoftmax(library)
         self.register_buffer("count", torch.arange(self.N_EXPLICIT + 1.0))
         self.scaled_log_theta = nn.Parameter(torch.zeros(n_genes))
         self.scaled_log_tail_size = nn.Parameter(torch.zeros(n_genes))
@@ -51,10 +52,11 @@ class TokenHead(Head):
         self.shape = nn.Linear(self.N_FEATURES, self.N_EXPLICIT + 2, bias=False)
         nn.init.normal_(self.shape.weight, std=0.1)
 
-    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, library: Tensor | None) -> TokenPosterior:
+    def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> TokenPosterior:
         """Law of the count of each gene."""
         share_logits, *features = logits.float().chunk(self.n_outputs, -1)
-        mu = match_library(self.sized(share_logits, x_t, alpha, library), x_t, alpha, library)
+        mu = self.sized(share_logits, x_t, alpha, given)
+        mu = self.sized.library.match(mu, x_t, alpha, given)
         shift = self.shape(torch.stack(features, -1)).float()
         tokens = self._negative_binomial(mu) + self.gene_table + shift[..., :-1]
         tail_mean = mu * (self.log_tail_factor + shift[..., -1]).clamp(-8, 8).exp()

@@ -11,12 +11,12 @@ from scvi import REGISTRY_KEYS
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor
 
-from sccountsdiff.conditioning import LIBRARY_SIZE
+from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED
 from sccountsdiff.model._measured import OBSERVED_KEY
 from sccountsdiff.model._setup import ConditionSource
-from sccountsdiff.nets import Denoiser
+from sccountsdiff.nets import Denoiser, Library, OneLibrary
 from sccountsdiff.objective import Objective, bound
-from sccountsdiff.process import Posterior
+from sccountsdiff.process import Posterior, Shown
 
 
 class Cells(NamedTuple):
@@ -28,6 +28,8 @@ class Cells(NamedTuple):
     condition: dict[str, Tensor]
     #: Boolean ``(n_cells, n_genes)``, or None if every entry was measured.
     observed: Tensor | None
+    #: What the library sizes count.
+    library: Library = OneLibrary(1.0)
 
     @property
     def survival(self) -> Tensor:
@@ -35,6 +37,16 @@ class Cells(NamedTuple):
         if self.observed is None:
             return self.counts.new_ones(len(self.counts), 1)
         return self.observed.to(self.counts.dtype)
+
+    def hide(self, mask: Tensor) -> Cells:
+        """The cells with more entries hidden: their counts are not used, and library sizes that count them unknown."""
+        touched = self.library.sizes(mask.to(self.counts.dtype)) > 0
+        library = self.condition[LIBRARY_SIZE].masked_fill(touched, torch.nan)
+        return self._replace(
+            counts=self.counts.masked_fill(mask, 0),
+            condition={**self.condition, LIBRARY_SIZE: library},
+            observed=~mask if self.observed is None else self.observed & ~mask,
+        )
 
 
 class CountDiffusionModule(BaseModuleClass):
@@ -64,28 +76,41 @@ class CountDiffusionModule(BaseModuleClass):
         condition = {
             s.name: tensors[s.registry_key].to(device, s.dtype).reshape(len(counts), *s.shape) for s in self.sources
         }
-        library = counts.sum(-1)
-        # An empty cell says nothing of how deep it would be: the network then falls back on the average cell.
-        library = library.masked_fill(library == 0, torch.nan)
+        condition[LIBRARY_SIZE] = self._totals(counts)
+        cells = Cells(counts, condition, None, self.denoiser.library)
         observed = tensors.get(OBSERVED_KEY)
-        if observed is not None:
-            observed = observed.to(device)
-            library = library.masked_fill(~observed.all(-1), torch.nan)
-        condition[LIBRARY_SIZE] = library
-        return Cells(counts, condition, observed)
+        return cells if observed is None else cells.hide(~observed.to(device))
+
+    def _totals(self, counts: Tensor) -> Tensor:
+        """Library sizes of cells, as a condition gives them."""
+        library = self.denoiser.library.sizes(counts)
+        # An empty cell says nothing of how deep it would be: the network then falls back on the average cell.
+        return library.masked_fill(library == 0, torch.nan)
+
+    def _told(self, cells: Cells) -> dict[str, Tensor]:
+        """Condition with the library sizes over what was measured, where not all was.
+
+        Without them, a network learns to account for the depth of a batch by the genes that it lacks: they carry no
+        loss, but take part in the shares of expression.
+        """
+        if cells.observed is None:
+            return cells.condition
+        return {**cells.condition, LIBRARY_SIZE: self._totals(cells.counts), MEASURED: cells.observed}
 
     def cell_loss(self, tensors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
         """Training loss of each cell, ``(n_cells,)``."""
         cells = self.cells(tensors)
-        return self.objective.loss(self.denoiser, cells.counts, cells.condition, cells.observed, generator)
+        return self.objective.loss(self.denoiser, cells.counts, self._told(cells), cells.observed, generator)
 
     def bound(self, cells: Cells, n_samples: int, generator: torch.Generator) -> Tensor:
         """Upper bounds on the negative log likelihood of each cell in nats, ``(n_samples, n_cells)``."""
-        return bound(self.denoiser, self.objective.process, *cells, n_samples=n_samples, generator=generator)
+        shown = (cells.counts, self._told(cells), cells.observed)
+        return bound(self.denoiser, self.objective.process, *shown, n_samples=n_samples, generator=generator)
 
     def denoise(self, cells: Cells) -> Posterior:
         """Posterior of the rates given all that was measured."""
-        return self.denoiser(cells.counts, cells.survival, cells.condition)
+        seen = Shown(cells.counts, cells.survival)
+        return self.objective.process.remeasure(self.denoiser, seen, cells.condition)
 
     def embed(self, cells: Cells) -> Tensor:
         """Features of the cells given all that was measured, ``(n_cells, width)``."""

@@ -21,11 +21,12 @@ class TokenHead(Head):
               + \mathrm{const}, \qquad k = 0, \dots, K - 1, \text{“K or more”}
 
     The network gives the expected counts :math:`\mu` (shares of expression times the size of the cell, as in the other
-    heads, so that the library size is obeyed) and a few features z for each gene; the table b and the features' shape
-    w are learned. Counts beyond K carry on as a negative binomial of mean :math:`\mu_g` times a learned factor.
+    heads, so that the library size is obeyed) and features z of each gene; the table b and the features' shape w are
+    learned. Counts beyond K carry on as a negative binomial of mean :math:`\mu_g` times a learned factor.
 
     The paper's head is the last term alone, with as many features as the network is wide. Started from a negative
-    binomial, far fewer features do, and counts that were never seen get a sensible probability.
+    binomial one feature does, and counts that were never seen get a sensible probability: with four, 560 cells are
+    learned by heart.
 
     References
     ----------
@@ -35,7 +36,7 @@ class TokenHead(Head):
     #: Counts with a token of their own: 0 to 15. Memory of a batch grows with it.
     N_EXPLICIT = 16
     #: Features of the law of each gene that the network sets freely, beside the mean.
-    N_FEATURES = 4
+    N_FEATURES = 1
     n_outputs = 1 + N_FEATURES
 
     count: Tensor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -111,7 +112,99 @@ def test_selections_are_returned_not_written(trained, data):
     assert list(found.index) == ["cell_3", "cell_1"]
     assert list(found.columns) == ["gene_9", "gene_4"]
     with pytest.raises(ValueError, match="layer_added=None"):
-        trained.impute(data, gene_list=["gene_9"])
+        trained.impute(data, [3, 1])
+
+
+def test_some_genes_of_all_cells_go_to_obsm(trained, data, tmp_path):
+    import anndata as ad
+
+    genes = ["gene_9", "gene_4"]
+    trained.impute(data, gene_list=genes, quantiles=[0.1, 0.9])
+    whole = trained.impute(data, quantiles=[0.1, 0.9], layer_added=None)
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    found = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert not {"imputed_q0.1", "imputed_q0.9"} & set(found.layers)
+    for values, name in zip(whole, ("imputed_q0.1", "imputed_q0.9"), strict=True):
+        assert list(found.obsm[name].columns) == genes
+        assert list(found.obsm[name].index) == list(data.obs_names)
+        np.testing.assert_array_equal(found.obsm[name], values[:, [9, 4]])
+        assert name in found.uns["sccountsdiff"]
+    with pytest.raises(ValueError, match="'drug'.*condition of the model"):
+        trained.impute(data, gene_list=genes, layer_added="drug")
+
+
+def test_draws_are_kept_sparse_where_that_is_smaller(trained, data):
+    trained.impute(data, n_samples=1)
+    assert isinstance(data.layers["imputed"], np.ndarray)
+    assert data.layers["imputed"].dtype == np.int32
+    counts = data.layers["counts"].toarray()
+    counts[:, 3:] = 0
+    data.layers["counts"] = counts
+    trained.impute(data, mask=mcar_mask(data.shape, 0.01, seed=0), n_samples=1)
+    assert sp.issparse(data.layers["imputed"])
+    assert data.layers["imputed"].dtype == np.int32
+
+
+def test_the_mean_over_draws_approaches_the_closed_form(trained, data, mask):
+    mean = trained.impute(data, mask=mask, layer_added=None).to_numpy()
+    drawn = trained.impute(data, mask=mask, n_samples=30, return_mean=True, layer_added=None, seed=0).to_numpy()
+    draws = trained.impute(data, mask=mask, n_samples=30, layer_added=None, seed=0)
+    np.testing.assert_allclose(drawn, draws.mean(0), rtol=1e-5)
+    assert drawn[mask].mean() == pytest.approx(mean[mask].mean(), rel=0.03)
+
+
+def test_draws_agree_with_the_closed_form_quantiles(trained, data, mask):
+    """A calibrated interval holds the share of draws that it promises; discrete counts hold a little more."""
+    low, median, high = trained.impute(data, mask=mask, quantiles=[0.05, 0.5, 0.95], layer_added=None)
+    draws = trained.impute(data, mask=mask, n_samples=20, n_steps=1, layer_added=None, seed=0)[:, mask]
+    below, inside, above = (draws < low[mask]).mean(), (draws <= median[mask]).mean(), (draws > high[mask]).mean()
+    assert below < 0.05
+    assert above < 0.05
+    assert inside > 0.5
+    assert (draws <= low[mask]).mean() >= 0.05
+    assert (draws >= high[mask]).mean() >= 0.05
+    walked = trained.impute(data, mask=mask, n_samples=20, layer_added=None, seed=0)[:, mask]
+    assert ((walked >= low[mask]) & (walked <= high[mask])).mean() > 0.88
+
+
+def test_views_get_their_layer(trained, data):
+    view = data[:50]
+    trained.impute(view)
+    np.testing.assert_allclose(view.layers["imputed"], trained.impute(data, range(50), layer_added=None), rtol=1e-5)
+
+
+def test_minibatches_do_not_matter_for_closed_forms(trained, data, mask):
+    one, many = (trained.impute(data, mask=mask, batch_size=size, layer_added=None) for size in (240, 50))
+    np.testing.assert_allclose(one, many, rtol=1e-4)
+
+
+def test_conditions_stand_in_for_the_cells_own(trained, data):
+    first = trained.impute(data, condition={"batch": "first", "dose": 5.0}, layer_added=None)
+    changed = data.copy()
+    changed.obs["batch"], changed.obs["dose"] = "first", 5.0
+    np.testing.assert_allclose(first, trained.impute(changed, layer_added=None), rtol=1e-5)
+    assert not np.allclose(first, trained.impute(data, layer_added=None), rtol=1e-3)
+    columns = {"batch": data.obs["batch"][::-1], "donor": data.obs["donor"].to_numpy(), "drug": data.obsm["drug"]}
+    column = trained.impute(data, [7, 2], condition=columns, layer_added=None)
+    changed = data.copy()
+    changed.obs["batch"] = data.obs["batch"].to_numpy()[::-1]
+    np.testing.assert_allclose(column, trained.impute(changed, [7, 2], layer_added=None), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("condition", "message"),
+    [
+        pytest.param({"batch": "third"}, "'third' is no category of 'batch'.*'first'", id="category"),
+        pytest.param({"batsh": "first"}, "'batsh' is no condition key.*'batch'", id="key"),
+        pytest.param({"dose": np.nan}, "'dose' takes a finite number", id="number"),
+        pytest.param({"batch": ["first", "second"]}, "shape.*one for each of 240 cells", id="length"),
+        pytest.param({"drug": np.zeros((240, 2))}, "vector of length 5", id="vector"),
+        pytest.param({"cell_type": [None] * 240}, "None|nan", id="missing"),
+    ],
+)
+def test_wrong_conditions_are_refused(trained, data, condition, message):
+    with pytest.raises(ValueError, match=message):
+        trained.impute(data, condition=condition)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +216,33 @@ def test_selections_are_returned_not_written(trained, data):
         pytest.param({"n_samples": 2, "quantiles": 0.5}, "not for both", id="both"),
         pytest.param({"n_samples": 0}, "at least 1", id="no draws"),
         pytest.param({"quantiles": 1.5}, "between 0 and 1", id="quantile"),
+        pytest.param({"quantiles": []}, "between 0 and 1", id="no quantile"),
         pytest.param({"layer_added": "counts"}, "never written", id="counts layer"),
+        pytest.param({"replace": "all", "target_depth": "2x"}, "beside it", id="two questions"),
+        pytest.param({"method": "repaint"}, "fills in hidden entries only", id="repaint without mask"),
+        pytest.param({"method": "telepathy"}, "'telepathy'.*direct, repaint", id="method"),
+        pytest.param({"out": "x.h5ad", "layer_added": None}, "layer_added", id="file without name"),
     ],
 )
 def test_wrong_requests_are_refused(trained, data, options, message):
+    layers = set(data.layers)
     with pytest.raises(ValueError, match=message):
         trained.impute(data, **options)
+    assert set(data.layers) == layers
+
+
+def test_a_mask_of_other_cells_is_refused(trained, data, mask):
+    frame = pd.DataFrame(mask, index=data.obs_names, columns=data.var_names)
+    trained.impute(data, mask=frame)
+    with pytest.raises(ValueError, match="not the cells and genes of adata"):
+        trained.impute(data, mask=frame[::-1])
+
+
+def test_missing_counts_are_refused(trained, data):
+    data.layers["counts"] = data.layers["counts"].toarray()
+    data.layers["counts"][5, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN.*'cell_5'.*'gene_2'.*observed_layer"):
+        trained.impute(data)
 
 
 def test_an_unknown_mask_layer_is_named(trained, data):

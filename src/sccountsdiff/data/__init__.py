@@ -1,18 +1,26 @@
 """Counts on their way in: full scans, row access to any storage, splits, masks and panels."""
 
+from sccountsdiff.data._digest import Digest, digest
 from sccountsdiff.data._masks import mcar_mask, thinning_split
 from sccountsdiff.data._matrix import keep_measured, read_rows, row_chunks, row_readable, take_columns
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
+from sccountsdiff.data._result_store import ResultStore
 from sccountsdiff.data._scan import MAX_COUNT, CountScan, InvalidCountsError, check_counts, scan_counts
+from sccountsdiff.data._sink import MemorySink, Sink, smaller_form
 
 __all__ = [
     "MAX_COUNT",
     "AllOf",
     "CountScan",
+    "Digest",
     "InvalidCountsError",
+    "MemorySink",
     "Panels",
+    "ResultStore",
+    "Sink",
     "check_counts",
     "concat_panels",
+    "digest",
     "keep_measured",
     "mcar_mask",
     "measured_names",
@@ -20,6 +28,7 @@ __all__ = [
     "row_chunks",
     "row_readable",
     "scan_counts",
+    "smaller_form",
     "take_columns",
     "thinning_split",
 ]

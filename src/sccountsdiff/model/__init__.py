@@ -3,6 +3,16 @@
 from sccountsdiff.model._callbacks import SaveAveraged
 from sccountsdiff.model._countsdiff import CountsDiff
 from sccountsdiff.model._inference import BoundEstimate
+from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
 from sccountsdiff.model._train import default_max_epochs
 
-__all__ = ["BoundEstimate", "CountsDiff", "SaveAveraged", "default_max_epochs"]
+__all__ = [
+    "METHODS",
+    "BoundEstimate",
+    "CountsDiff",
+    "Direct",
+    "Method",
+    "RePaint",
+    "SaveAveraged",
+    "default_max_epochs",
+]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,33 +12,19 @@ import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi import settings
-from torch import Tensor
 
-from sccountsdiff.conditioning import LIBRARY_SIZE
-from sccountsdiff.data import row_readable
+from sccountsdiff.data import MemorySink, ResultStore, digest, smaller_form
+from sccountsdiff.model._answer import Answer, parse_answer
+from sccountsdiff.model._depth import parse_depth
 from sccountsdiff.model._expression import ExpressionMixin
-from sccountsdiff.model._fields import dense_rows
 from sccountsdiff.model._guards import cell_positions, gene_positions
-from sccountsdiff.model._inference import frame
-from sccountsdiff.model._module import Cells, fresh_measurement
-from sccountsdiff.model._random import generators
-from sccountsdiff.model._record import add_layer, check_layer_shape, provenance
-from sccountsdiff.model._walk import walk_grid
-from sccountsdiff.sampling import Known, Sampler
-
-Replace = Literal["masked", "zeros", "all"]
-
-
-@dataclass(frozen=True)
-class _Request:
-    """What to compute for each minibatch."""
-
-    replace: Replace
-    quantiles: tuple[float, ...]
-    n_samples: int | None
-    grid: Tensor
-    generator: torch.Generator
-    genes: Any
+from sccountsdiff.model._job import Job, Reader
+from sccountsdiff.model._method import Engine, Method, parse_method
+from sccountsdiff.model._module import Cells
+from sccountsdiff.model._override import parse_override
+from sccountsdiff.model._question import Question, Replace, parse_mask, parse_replace
+from sccountsdiff.model._random import seeded
+from sccountsdiff.model._record import add_columns, add_layer, check_layer_name, check_layer_shape, provenance
 
 
 class ImputeMixin(ExpressionMixin):
@@ -52,180 +38,174 @@ class ImputeMixin(ExpressionMixin):
         *,
         mask: str | Any | None = None,
         replace: Replace | None = None,
+        target_depth: str | float | ArrayLike | None = None,
+        condition: Mapping[str, Any] | None = None,
         n_samples: int | None = None,
         quantiles: float | Sequence[float] | None = None,
+        return_mean: bool | None = None,
         gene_list: Sequence[str] | None = None,
-        n_steps: int = 20,
+        method: str | Method = "direct",
+        n_steps: int | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
         layer_added: str | None = "imputed",
+        out: str | os.PathLike[str] | None = None,
         silent: bool = True,
-    ) -> pd.DataFrame | NDArray[Any] | None:
-        """Fill in entries: those hidden by a mask, the zeros, or all of them.
+    ) -> pd.DataFrame | NDArray[Any] | Any | None:
+        """Fill in entries (those hidden by a mask, the zeros, or all), or recover cells at a larger depth.
 
-        Values are on the scale of the counts. Each entry filled in is the expected count of a fresh measurement of the
-        cell given what was seen of it, in one pass. Do not feed imputed values to tests that assume counts.
+        Values are on the scale of the counts. An entry that is filled in is the expected count of a fresh measurement
+        of the cell given what was seen of it, in one pass. Do not feed imputed values to tests that assume counts.
 
         Parameters
         ----------
         adata
             Data with the genes of the training data; ``None`` is the training data.
         indices
-            Cells to use; ``None`` is all.
+            Cells to use; ``None`` is all. A selection is returned or written to ``out``, never to a layer.
         mask
             Entries to hide: name of a boolean layer, or a boolean array or sparse matrix ``(n_cells, n_genes)`` over
-            all cells of ``adata``; True = hidden. Values at hidden entries are not used. Entries that the
-            ``observed_layer`` of the setup calls not measured are hidden always.
+            all cells of ``adata``; True = hidden. Values at hidden entries are not used. Entries that were not measured
+            according to the setup are hidden always.
         replace
             Which entries to fill in: ``"masked"`` (the hidden ones; the default with a mask), ``"zeros"`` (these and
             the zeros) or ``"all"`` (the default without a mask). The others keep their counts.
+        target_depth
+            Depth to recover the cells to: UMIs, one number or one for each cell of ``adata``, or a fold of each cell's
+            own depth such as ``"4x"``. Every entry keeps its molecules and gains those it lacks. The result is one
+            draw of integer counts, unless draws, quantiles or ``return_mean=True`` are asked for.
+        condition
+            Values of condition keys to use in place of the cells' own, by the names of the ``obs`` columns: one value,
+            or one for each cell of ``adata``.
         n_samples
-            Return this many draws of integer counts instead of the mean. Hidden entries of a cell are drawn together,
-            by a walk that keeps what was seen.
+            Return this many draws of integer counts instead of the mean. Missing molecules of a cell are drawn
+            together, by a walk that keeps what was seen.
         quantiles
-            Return these quantiles of the counts instead of the mean, in closed form.
+            Return these quantiles of the counts instead of the mean, entry by entry in closed form.
+        return_mean
+            Whether to return expected counts: in closed form, or if ``n_samples`` is given the mean over draws.
+            ``None`` follows from the other arguments.
         gene_list
-            Genes to return, in this order; ``None`` is all.
+            Genes to return, in this order; ``None`` is all. The result goes to ``adata.obsm`` instead of a layer, as a
+            DataFrame.
+        method
+            ``"direct"``, where the network knows which entries were seen; ``"repaint"``, the paper's imputation with
+            the paper's settings, for comparison (draws only); or a :class:`~sccountsdiff.model.Direct` or
+            :class:`~sccountsdiff.model.RePaint` with other settings.
         n_steps
-            Steps of the walk that draws hidden entries.
+            Steps of the walk that draws; ``None`` is the default of the method. 1 draws entries independently.
         batch_size
             Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
         layer_added
             Name of the layer to write to; several draws or quantiles go to ``<name>_sample0``, ``<name>_q0.05`` and so
-            on. ``None`` returns the result instead.
+            on. Draws are sparse where that is smaller. ``None`` returns the result instead.
+        out
+            File ending in ``.zarr`` or ``.h5ad`` to write the layers to instead, in constant memory: an AnnData with
+            the names of the cells and genes. After an interruption the same call goes on where it was.
         silent
             Whether to hide the progress bar.
 
         Returns
         -------
-        Nothing if ``layer_added`` is given. Else a DataFrame of means ``(n_cells, n_genes)``, an integer array of
-        draws ``(n_samples, n_cells, n_genes)`` or an array of quantiles ``(n_quantiles, n_cells, n_genes)``.
+        Nothing if the result is written. Else a DataFrame of means ``(n_cells, n_genes)``, an integer array of
+        ``n_samples`` draws ``(n_samples, n_cells, n_genes)``, a sparse matrix of the one draw of ``target_depth``, or
+        an array of quantiles ``(n_quantiles, n_cells, n_genes)``.
 
         Raises
         ------
+        KeyError
+            If there is no layer or gene of that name.
         ValueError
-            If the mask is not boolean or has the wrong shape, if both draws and quantiles are asked for, or if a
-            selection of cells or genes is to be written to a layer.
+            If the mask is not boolean or has the wrong shape, a cell has more UMIs than its ``target_depth``, a
+            condition is unknown, arguments contradict each other, or a selection of cells is to be written to a layer.
+        FileExistsError
+            If ``out`` holds something else than (part of) the result of the same request.
+
+        References
+        ----------
+        CountsDiff (arXiv 2604.03779) for ``"repaint"``; a survival for every entry is this package's own.
         """
-        levels = () if quantiles is None else tuple(np.atleast_1d(np.asarray(quantiles, dtype=float)))
-        replace = _checked_replace(replace, mask, n_samples, levels)
-        check_layer_shape(layer_added, indices is None and gene_list is None)
-        generator, _ = generators(seed, self.module.device)
-        grid = walk_grid(self._library_mean, n_steps)
+        how = parse_method(method, n_steps)
+        replace = parse_replace(replace, mask, target_depth)
+        if return_mean is None:
+            return_mean = n_samples is None and target_depth is None and how.closed_form
+        answer = parse_answer(how, n_samples, quantiles, return_mean)
+        self._check_destination(layer_added, answer, indices, gene_list, out)
         with self._using(adata) as data:
-            hidden = _checked_mask(data, mask)
-            cells = cell_positions(data, indices)
-            request = _Request(replace, levels, n_samples, grid, generator, gene_positions(data, gene_list))
-            blocks = list(self._imputed(data, cells, hidden, request, batch_size, None if silent else "Imputing"))
-            values = np.concatenate(blocks, axis=1)
-            names = _layer_names(layer_added, levels, n_samples)
-            if layer_added is None:
-                plain = not levels and n_samples is None
-                return frame(values[0], data, cells, request.genes) if plain else values
+            question = Question(
+                replace,
+                parse_mask(data, mask),
+                parse_depth(target_depth, data.n_obs),
+                parse_override(condition, self._sources, data.n_obs),
+            )
+            how.check(question)
+            cells, genes = cell_positions(data, indices), gene_positions(data, gene_list)
+            engine = Engine(self.module.denoiser, self.module.objective.process, self._library_mean)
+            job = Job(data, cells, genes, question, how, answer, engine, self._reader(data, batch_size, silent))
             note = provenance(
                 "impute",
-                replace=replace,
+                replace=None if question.depth else replace,
                 mask=mask if isinstance(mask, str) else None if mask is None else "array",
+                target_depth=question.depth,
+                condition=None if condition is None else ", ".join(condition),
                 n_samples=n_samples,
-                quantiles=None if not levels else np.asarray(levels),
-                n_steps=n_steps if n_samples else None,
-                seed=seed,
+                quantiles=None if quantiles is None else np.atleast_1d(quantiles),
+                imputation=how,
             )
-            for name, layer in zip(names, values, strict=True):
-                add_layer(data, name, layer, note, self._counts_layer)
-            return None
+            if out is not None:
+                self._write_file(job, out, str(layer_added), note, seed)
+                return None
+            return self._write_layers(job, layer_added, note, seed)
 
-    def _imputed(
-        self,
-        adata: AnnData,
-        cells: NDArray[np.integer],
-        hidden: Any,
-        request: _Request,
-        batch_size: int | None,
-        description: str | None,
-    ) -> Iterator[NDArray[Any]]:
-        """Results of each minibatch, ``(n_results, n_cells, n_genes)``."""
-        size = batch_size or settings.batch_size
-        for start, minibatch in enumerate(self._minibatches(adata, cells, size, description=description)):
-            if hidden is not None:
-                rows = cells[start * size : (start + 1) * size]
-                mask = torch.as_tensor(dense_rows(hidden, rows).astype(bool), device=minibatch.counts.device)
-                minibatch = hide(minibatch, mask)
-            yield self._impute_cells(minibatch, request)
-
-    def _impute_cells(self, cells: Cells, request: _Request) -> NDArray[Any]:
-        posterior = self.module.denoise(cells)
-        hidden = torch.zeros_like(cells.counts, dtype=torch.bool) if cells.observed is None else ~cells.observed
-        filled = {
-            "masked": hidden,
-            "zeros": hidden | (cells.counts == 0),
-            "all": torch.ones_like(hidden),
-        }[request.replace]
-        if request.n_samples is not None:
-            results = [self._draw(cells, posterior, hidden, request) for _ in range(request.n_samples)]
-        elif request.quantiles:
-            fresh = fresh_measurement(posterior)
-            results = [fresh.quantile(level) for level in request.quantiles]
-        else:
-            results = [posterior.rate]
-        dtype = np.int32 if request.n_samples is not None else np.float32
-        kept = [torch.where(filled, result, cells.counts)[:, request.genes] for result in results]
-        return torch.stack(kept).cpu().numpy().astype(dtype)
-
-    def _draw(self, cells: Cells, posterior: Any, hidden: Tensor, request: _Request) -> Tensor:
-        """Integer counts: hidden entries together by a walk, seen ones as a fresh measurement."""
-        fresh = fresh_measurement(posterior).draw(request.generator)
-        if not bool(hidden.any()):
-            return fresh
-        sampler = Sampler(self.module.objective.process, self.module.denoiser)
-        known = Known(cells.counts, ~hidden)
-        walked = sampler.sample(torch.zeros_like(cells.counts), cells.condition, request.grid, known, request.generator)
-        return torch.where(hidden, walked, fresh)
-
-
-def hide(cells: Cells, mask: Tensor) -> Cells:
-    """The cells with more entries hidden: their counts are not used, and the library size is unknown."""
-    observed = ~mask if cells.observed is None else cells.observed & ~mask
-    library = cells.condition[LIBRARY_SIZE].masked_fill(mask.any(-1), torch.nan)
-    return Cells(cells.counts.masked_fill(mask, 0), {**cells.condition, LIBRARY_SIZE: library}, observed)
-
-
-def _checked_replace(
-    replace: Replace | None, mask: Any, n_samples: int | None, quantiles: tuple[float, ...]
-) -> Replace:
-    if n_samples is not None and quantiles:
-        raise ValueError("Ask for n_samples or for quantiles, not for both.")
-    if n_samples is not None and n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-    if replace is None:
-        return "all" if mask is None else "masked"
-    if replace not in ("masked", "zeros", "all"):
-        raise ValueError(f"replace must be 'masked', 'zeros' or 'all', got {replace!r}.")
-    return replace
-
-
-def _checked_mask(adata: AnnData, mask: Any) -> Any:
-    """The mask in a form whose rows can be read; None if there is none."""
-    if mask is None:
+    def _write_layers(self, job: Job, layer_added: str | None, note: dict[str, Any], seed: int | None) -> Any:
+        """Keep the results in memory, as layers or columns of the data, or return them."""
+        if job.question.depth is not None:
+            job.survey()
+        # A closed form needs no seed, so that none is drawn from the global generator.
+        seed = seed if job.answer.closed_form else seeded(seed)
+        sink = MemorySink(len(job.cells), job.batch_size)
+        job.fill(sink, seed or 0)
+        if layer_added is None:
+            return job.returned(sink.matrices())
+        for name, result in zip(job.answer.names(layer_added), sink.matrices(), strict=True):
+            if isinstance(job.genes, slice):
+                add_layer(job.data, name, smaller_form(result), {**note, "seed": seed}, self._counts_layer)
+            else:
+                add_columns(job.data, name, job.named(result), {**note, "seed": seed})
         return None
-    if isinstance(mask, str):
-        if mask not in adata.layers:
-            raise KeyError(f"adata has no layer {mask!r} to use as mask.")
-        mask = adata.layers[mask]
-    if isinstance(mask, pd.DataFrame):
-        mask = mask.to_numpy()
-    if mask.shape != adata.shape:
-        raise ValueError(f"The mask has shape {mask.shape}, adata has {adata.shape}.")
-    if mask.dtype != np.bool_:
-        raise ValueError(f"The mask must be boolean (True = hidden), got dtype {mask.dtype}. Use mask.astype(bool).")
-    return row_readable(mask)
 
+    def _write_file(
+        self, job: Job, out: str | os.PathLike[str], name: str, note: dict[str, Any], seed: int | None
+    ) -> None:
+        """Stream the results to disk; the request is known by all that its numbers follow from."""
+        weights = digest(values.float().cpu().numpy() for values in self.module.state_dict().values())
+        request = {**job.fingerprint(), "model": weights, "version": note["version"], "seed": seed}
+        names = job.answer.names(name)
+        store = ResultStore(out, job.cell_names, job.gene_names, names, job.batch_size, request, seeded(seed))
+        job.fill(store, store.seed)
+        store.close({**note, "seed": store.seed})
 
-def _layer_names(layer: str | None, quantiles: tuple[float, ...], n_samples: int | None) -> list[str]:
-    if quantiles:
-        return [f"{layer}_q{level:g}" for level in quantiles]
-    if n_samples is not None and n_samples > 1:
-        return [f"{layer}_sample{k}" for k in range(n_samples)]
-    return [str(layer)]
+    def _reader(self, adata: AnnData, batch_size: int | None, silent: bool) -> Reader:
+        """How minibatches of cells are read."""
+
+        def read(cells: NDArray[np.integer], description: str | None) -> Iterator[Cells]:
+            return self._minibatches(adata, cells, batch_size, description=None if silent else description)
+
+        return Reader(read, batch_size or settings.batch_size)
+
+    def _check_destination(
+        self, layer_added: str | None, answer: Answer, indices: Any, gene_list: Any, out: Any
+    ) -> None:
+        """Refuse what cannot be written, before anything is computed."""
+        if out is not None:
+            if layer_added is None:
+                raise ValueError("out= writes layers: give them a name with layer_added=.")
+            return
+        check_layer_shape(layer_added, indices is None)
+        for name in [] if layer_added is None else answer.names(layer_added):
+            if gene_list is None:
+                check_layer_name(name, self._counts_layer)
+            elif name in (source.name for source in self._sources if source.shape):
+                raise ValueError(f"adata.obsm[{name!r}] is a condition of the model and is never written.")

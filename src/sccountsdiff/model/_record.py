@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
 
 from sccountsdiff._version import __version__
@@ -32,10 +33,26 @@ def add_layer(adata: AnnData, name: str, values: Any, note: Mapping[str, Any], c
     ValueError
         If ``name`` is the layer of the raw counts, which is never written.
     """
+    check_layer_name(name, counts_layer)
+    adata.layers[name] = values
+    _leave_note(adata, name, note)
+
+
+def add_columns(adata: AnnData, name: str, values: pd.DataFrame, note: Mapping[str, Any]) -> None:
+    """Write some genes of all cells to ``adata.obsm``, and leave the note in ``adata.uns["sccountsdiff"][name]``."""
+    adata.obsm[name] = values
+    _leave_note(adata, name, note)
+
+
+def _leave_note(adata: AnnData, name: str, note: Mapping[str, Any]) -> None:
+    given = {key: value for key, value in note.items() if value is not None}
+    adata.uns[UNS_KEY] = {**adata.uns.get(UNS_KEY, {}), name: given}
+
+
+def check_layer_name(name: str, counts_layer: str | None) -> None:
+    """The raw counts are never written."""
     if name == counts_layer:
         raise ValueError(f"Layer {name!r} holds the raw counts and is never written. Choose another layer_added.")
-    adata.layers[name] = values
-    adata.uns[UNS_KEY] = {**adata.uns.get(UNS_KEY, {}), name: dict(note)}
 
 
 def check_layer_shape(layer_added: str | None, whole: bool) -> None:

@@ -1,0 +1,181 @@
+"""Results on disk: what was finished survives a kill, a full disk and a broken chunk; other requests are refused."""
+
+from __future__ import annotations
+
+import errno
+import json
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from sccountsdiff.data import MemorySink, ResultStore, smaller_form
+
+N_CELLS, N_GENES, SIZE = 10, 6, 4
+CELLS, GENES = (pd.Index([f"{what}{i}" for i in range(n)]) for what, n in (("cell", N_CELLS), ("gene", N_GENES)))
+READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
+DENSE = np.random.default_rng(0).random((N_CELLS, N_GENES)).astype(np.float32)
+COUNTS = sp.csr_matrix(np.random.default_rng(1).poisson(0.4, (N_CELLS, N_GENES)).astype(np.int32))
+LATE = sp.vstack([sp.csr_matrix((SIZE, N_GENES), dtype=np.int32), COUNTS[SIZE:]], format="csr")  # starts empty
+MATRICES = {"dense": [DENSE], "sparse": [COUNTS], "two": [COUNTS, LATE]}
+
+
+def store(path, layers=("imputed",), request=None, seed=3):
+    return ResultStore(path, CELLS, GENES, layers, SIZE, request or {"seed": 3}, seed)
+
+
+def fill(sink, matrices, chunks=None):
+    for chunk in sink.pending() if chunks is None else chunks:
+        sink.write(chunk, [matrix[sink.rows(chunk)] for matrix in matrices])
+
+
+def dense(matrix):
+    return matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix)
+
+
+@pytest.fixture(params=READERS)
+def path(request, tmp_path):
+    """A file of either kind."""
+    return tmp_path / f"results{request.param}"
+
+
+@pytest.mark.parametrize("matrices", MATRICES.values(), ids=MATRICES)
+def test_layers_come_back_as_an_anndata(path, matrices):
+    layers = [f"layer{k}" for k in range(len(matrices))]
+    sink = store(path, layers)
+    fill(sink, matrices)
+    assert not path.exists()  # nobody meets half a file
+    sink.close({"method": "impute", "seed": 3})
+    found = READERS[path.suffix](path)
+    assert list(found.obs_names) == list(CELLS)
+    assert list(found.var_names) == list(GENES)
+    assert not path.with_name(f"{path.name}.partial").exists()
+    for name, matrix in zip(layers, matrices, strict=True):
+        np.testing.assert_array_equal(dense(found.layers[name]), dense(matrix))
+        assert sp.issparse(found.layers[name]) == sp.issparse(matrix)
+        assert found.layers[name].dtype == matrix.dtype
+        assert found.uns["sccountsdiff"][name]["method"] == "impute"
+
+
+def test_chunks_may_come_in_any_order_and_from_several_writers(path):
+    fill(store(path), [COUNTS], [2, 0])
+    sink = store(path)
+    assert sink.pending() == [1]
+    fill(sink, [COUNTS])
+    sink.close({})
+    np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), COUNTS.toarray())
+
+
+def test_a_finished_file_is_kept(path):
+    sink = store(path)
+    fill(sink, [DENSE])
+    sink.close({})
+    again = store(path)
+    assert again.complete
+    assert again.pending() == []
+    again.close({})
+    np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), DENSE)
+
+
+def test_files_of_other_requests_are_refused(path):
+    sink = store(path, request={"seed": 3, "method": "direct"})
+    fill(sink, [DENSE], [0])
+    other = {"seed": 4, "method": "direct"}
+    with pytest.raises(FileExistsError, match=r"differs in seed \(3 there, 4 here\)"):
+        store(path, request=other)
+    fill(sink, [DENSE])
+    sink.close({})
+    with pytest.raises(FileExistsError, match=r"seed \(3 there, 4 here\).*delete the path"):
+        store(path, request=other)
+
+
+def test_files_of_something_else_are_refused(path):
+    cells = ad.AnnData(DENSE)
+    cells.write_zarr(path) if path.suffix == ".zarr" else cells.write_h5ad(path)
+    with pytest.raises(FileExistsError, match="another request"):
+        store(path)
+    np.testing.assert_array_equal(READERS[path.suffix](path).X, DENSE)
+
+
+def test_an_open_seed_is_the_one_that_the_request_began_with(path):
+    first = store(path, request={"seed": None}, seed=11)
+    fill(first, [DENSE], [0])
+    assert store(path, request={"seed": None}, seed=99).seed == 11
+
+
+DAMAGE = {
+    "truncated": lambda raw: raw[:-30],
+    "changed": lambda raw: raw.replace(DENSE[5].tobytes(), DENSE[6].tobytes()),
+    "empty": lambda raw: b"",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_broken_chunk_is_written_again(path, damage):
+    sink = store(path)
+    fill(sink, [DENSE])
+    chunk = path.with_name(f"{path.name}.partial") / "00000001.npz"
+    chunk.write_bytes(damage(chunk.read_bytes()))
+    again = store(path)
+    assert again.pending() == [1]
+    fill(again, [DENSE])
+    again.close({})
+    np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), DENSE)
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(path, monkeypatch):
+    sink = store(path)
+    fill(sink, [DENSE], [0])
+
+    def full(file, **arrays):
+        file.write(b"half a chunk")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr(np, "savez", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            fill(sink, [DENSE], [1])
+    assert "run the same call again" in caught.value.__notes__[0]
+    assert sorted(file.name for file in path.with_name(f"{path.name}.partial").iterdir()) == [
+        "00000000.npz",
+        "request.json",
+        "seed.json",
+    ]
+    assert store(path).pending() == [1, 2]
+
+
+def test_an_interrupted_last_step_is_taken_again(path):
+    sink = store(path)
+    fill(sink, [COUNTS])
+    whole = path.with_name(f"{path.name}.partial") / f"whole{path.suffix}"
+    whole.write_bytes(b"half a file")
+    sink.close({})
+    np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), COUNTS.toarray())
+
+
+def test_other_endings_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"results.loom' must end in .zarr or .h5ad"):
+        store(tmp_path / "results.loom")
+
+
+def test_the_request_is_readable(path):
+    store(path, request={"seed": 3, "method": "direct"})
+    noted = json.loads((path.with_name(f"{path.name}.partial") / "request.json").read_text())
+    assert noted == {"seed": 3, "method": "direct", "layers": ["imputed"], "chunk_size": SIZE}
+
+
+@pytest.mark.parametrize("matrices", MATRICES.values(), ids=MATRICES)
+def test_memory_takes_the_same(matrices):
+    sink = MemorySink(N_CELLS, SIZE)
+    fill(sink, matrices, [2, 0, 1])
+    for found, expected in zip(sink.matrices(), matrices, strict=True):
+        assert sp.issparse(found) == sp.issparse(expected)
+        np.testing.assert_array_equal(dense(found), dense(expected))
+
+
+def test_the_smaller_form_is_chosen():
+    assert sp.issparse(smaller_form(sp.csr_matrix(np.eye(20, dtype=np.int32))))
+    assert not sp.issparse(smaller_form(sp.csr_matrix(np.ones((20, 20), dtype=np.int32))))
+    assert smaller_form(DENSE) is DENSE

@@ -1,0 +1,182 @@
+"""Results streamed to disk: the numbers of memory, whatever interrupts."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import anndata as ad
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from sccountsdiff.data import ResultStore, mcar_mask
+
+READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
+REQUESTS = {
+    "mean": {},
+    "quantiles": {"quantiles": [0.1, 0.9]},
+    "draws": {"mask": "hidden", "n_samples": 2, "seed": 3},
+    "depth": {"target_depth": "2x", "seed": 3},
+    "selection": {"indices": [200, 3, 3, 70], "gene_list": ["gene_9", "gene_4"], "n_samples": 1, "seed": 3},
+}
+
+
+@pytest.fixture
+def data(make_adata):
+    """Cells that the model has not seen, with entries to hide."""
+    cells = make_adata(9)
+    cells.layers["hidden"] = mcar_mask(cells.shape, 1 / 3, seed=0)
+    return cells
+
+
+@pytest.fixture(params=READERS)
+def path(request, tmp_path):
+    """A file of either kind."""
+    return tmp_path / f"imputed{request.param}"
+
+
+def results(found):
+    """Layers in the order of their names, dense."""
+    return np.stack([m.toarray() if sp.issparse(m) else np.asarray(m) for _, m in sorted(found.layers.items())])
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+def test_files_hold_the_numbers_of_memory(trained, data, path, request_):
+    assert trained.impute(data, out=path, batch_size=64, **request_) is None
+    found = READERS[path.suffix](path)
+    returned = trained.impute(data, batch_size=64, layer_added=None, **request_)
+    returned = returned.toarray() if sp.issparse(returned) else np.asarray(returned)
+    np.testing.assert_array_equal(results(found), returned.reshape(-1, *found.shape))
+    assert "imputed" not in data.layers
+    assert list(found.var_names) == request_.get("gene_list", list(data.var_names))
+    cells = request_.get("indices", range(data.n_obs))
+    assert list(found.obs_names) == [f"cell_{cell}" for cell in cells]
+    drawn = "n_samples" in request_ or "target_depth" in request_
+    assert all(sp.issparse(layer) == drawn for layer in found.layers.values())
+    assert all(layer.dtype == (np.int32 if drawn else np.float32) for layer in found.layers.values())
+    notes = found.uns["sccountsdiff"]
+    assert {notes[name]["method"] for name in found.layers} == {"impute"}
+
+
+class Interrupted(Exception):
+    """Stands for whatever ends a run."""
+
+
+def interrupt(monkeypatch, after):
+    """Let a store fail after some chunks."""
+    write = ResultStore.write
+
+    def failing(self, chunk, blocks):
+        if len(self.pending()) <= self.n_chunks - after:
+            raise Interrupted
+        write(self, chunk, blocks)
+
+    monkeypatch.setattr(ResultStore, "write", failing)
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_request_goes_on_to_the_same_numbers(trained, data, path, monkeypatch, after):
+    options = {"mask": "hidden", "n_samples": 2, "n_steps": 4, "seed": 5, "batch_size": 50}
+    with monkeypatch.context() as context:
+        interrupt(context, after)
+        with pytest.raises(Interrupted):
+            trained.impute(data, out=path, **options)
+    assert not path.exists()
+    shown = []
+    monkeypatch.setattr(ResultStore, "write", _watched(ResultStore.write, shown))
+    trained.impute(data, out=path, **options)
+    assert shown == list(range(after, 5))
+    whole = trained.impute(data, layer_added=None, **options)
+    np.testing.assert_array_equal(results(READERS[path.suffix](path)), whole)
+    trained.impute(data, out=path, **options)  # nothing left to do
+    assert shown == list(range(after, 5))
+
+
+def _watched(write, shown):
+    def watched(self, chunk, blocks):
+        shown.append(chunk)
+        write(self, chunk, blocks)
+
+    return watched
+
+
+def test_an_open_seed_is_kept_over_an_interruption(trained, data, tmp_path, monkeypatch):
+    path = tmp_path / "imputed.zarr"
+    with monkeypatch.context() as context:
+        interrupt(context, 1)
+        with pytest.raises(Interrupted):
+            trained.impute(data, out=path, n_samples=1, batch_size=100)
+    trained.impute(data, out=path, n_samples=1, batch_size=100)
+    found = ad.read_zarr(path)
+    seed = int(found.uns["sccountsdiff"]["imputed"]["seed"])
+    again = trained.impute(data, n_samples=1, batch_size=100, seed=seed, layer_added=None)
+    np.testing.assert_array_equal(results(found), again)
+
+
+@pytest.mark.parametrize(
+    ("options", "differs"),
+    [
+        ({"seed": 2}, "seed"),
+        ({"n_steps": 3}, "method"),
+        ({"n_samples": 2}, "answer"),
+        ({"mask": None}, "counts, masks and conditions"),
+        ({"condition": {"batch": "first"}}, "counts, masks and conditions"),
+        ({"gene_list": ["gene_1"]}, "genes"),
+        ({"batch_size": 70}, "chunk_size"),
+    ],
+)
+def test_files_of_other_requests_are_refused(trained, data, tmp_path, options, differs):
+    given = {"mask": "hidden", "n_samples": 1, "n_steps": 2, "seed": 1, "batch_size": 240, "out": tmp_path / "x.zarr"}
+    trained.impute(data, **given)
+    with pytest.raises(FileExistsError, match=rf"differs in .*{differs} \("):
+        trained.impute(data, **given | options)
+
+
+def test_changed_counts_and_another_model_are_noticed(trained, data, adata, quick_train, tmp_path):
+    trained.impute(data, out=tmp_path / "x.h5ad")
+    changed = data.copy()
+    changed.layers["counts"][5, 2] += 1
+    with pytest.raises(FileExistsError, match="counts, masks and conditions"):
+        trained.impute(changed, out=tmp_path / "x.h5ad")
+    type(trained).setup_anndata(adata, layer="counts")
+    other = quick_train(type(trained)(adata, n_hidden=8), 1)
+    with pytest.raises(FileExistsError, match="model"):
+        other.impute(data, out=tmp_path / "x.h5ad")
+
+
+KILLED = """
+import os, signal, sys
+import anndata, torch
+from sccountsdiff import CountsDiff
+from sccountsdiff.data import ResultStore
+
+torch.set_num_threads(1)
+folder = sys.argv[1]
+write = ResultStore.write
+
+
+def dying(self, chunk, blocks):
+    write(self, chunk, blocks)
+    if chunk == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+ResultStore.write = dying
+cells = anndata.read_h5ad(f"{folder}/cells.h5ad")
+model = CountsDiff.load(f"{folder}/model", adata=cells, accelerator="cpu")
+model.impute(out=f"{folder}/imputed.h5ad", n_samples=1, seed=4, batch_size=50)
+"""
+
+
+def test_a_killed_process_is_resumed(trained, data, tmp_path):
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    trained.save(tmp_path / "model")
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert len(list((tmp_path / "imputed.h5ad.partial").glob("*.npz"))) == 3
+    options = {"n_samples": 1, "seed": 4, "batch_size": 50}
+    trained.impute(ad.read_h5ad(tmp_path / "cells.h5ad"), out=tmp_path / "imputed.h5ad", **options)
+    whole = trained.impute(data, layer_added=None, **options)
+    np.testing.assert_array_equal(results(ad.read_h5ad(tmp_path / "imputed.h5ad")), whole)

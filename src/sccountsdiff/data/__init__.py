@@ -1,8 +1,9 @@
 """Counts on their way in: full scans, row access to any storage, splits, masks and panels."""
 
 from sccountsdiff.data._digest import Digest, digest
-from sccountsdiff.data._masks import mcar_mask, thinning_split
+from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import keep_measured, read_rows, row_chunks, row_readable, take_columns
+from sccountsdiff.data._nulls import plant_null_genes
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
 from sccountsdiff.data._result_store import ResultStore
 from sccountsdiff.data._scan import MAX_COUNT, CountScan, InvalidCountsError, check_counts, scan_counts
@@ -22,8 +23,12 @@ __all__ = [
     "concat_panels",
     "digest",
     "keep_measured",
+    "mar_mask",
     "mcar_mask",
     "measured_names",
+    "mnar_mask",
+    "panel_mask",
+    "plant_null_genes",
     "read_rows",
     "row_chunks",
     "row_readable",

@@ -1,4 +1,4 @@
-"""Scores of imputation, calibration and generation.
+"""Scores of imputation, calibration, generation and false signal.
 
 Plain functions on counts of shape ``(n_cells, n_genes)``; each says in its docstring in which space it works, after
 which transform, and over what it averages. :func:`list_metrics` is the table of all of them with the better direction.
@@ -24,6 +24,13 @@ from .counts import (
     rmse,
     total_ratio,
 )
+from .nulls import (
+    false_positive_rate,
+    made_up_correlations,
+    marker_power,
+    null_correlation,
+    null_correlations,
+)
 from .populations import (
     LogPCA,
     gene_correlation_agreement,
@@ -36,6 +43,7 @@ from .populations import (
     variance_error,
     zero_fraction_difference,
 )
+from .probabilistic import crps, crps_draws, crps_negative_binomial, half_mean_difference, log_score
 
 __all__ = [
     "METRICS",
@@ -43,14 +51,22 @@ __all__ = [
     "Metric",
     "bias",
     "coverage_error",
+    "crps",
+    "crps_draws",
+    "crps_negative_binomial",
     "expected_log1p_cp10k",
+    "false_positive_rate",
     "gene_correlation_agreement",
+    "half_mean_difference",
     "interval_coverage",
     "library_size_mean_ratio",
     "library_size_sd_ratio",
     "list_metrics",
     "log1p_cp10k",
+    "log_score",
+    "made_up_correlations",
     "mae",
+    "marker_power",
     "median_squared_distance",
     "metric",
     "mmd2",
@@ -59,6 +75,8 @@ __all__ = [
     "mse_log1p_cp10k",
     "nearest_neighbor_ratio",
     "negative_binomial_cdf",
+    "null_correlation",
+    "null_correlations",
     "pit_ks",
     "poisson_deviance",
     "randomized_pit",

@@ -15,8 +15,8 @@ from scvi.utils import setup_anndata_dsp
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CountsField
 from sccountsdiff.model._generate import GenerateMixin
-from sccountsdiff.model._impute import ImputeMixin
 from sccountsdiff.model._loader import CountsDataLoader
+from sccountsdiff.model._markers import MarkersMixin
 from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.model._query import QueryMixin
 from sccountsdiff.model._setup import condition_sources, make_fields
@@ -25,7 +25,7 @@ from sccountsdiff.model._train import TrainMixin
 from sccountsdiff.nets import DENOISERS, Denoiser
 
 
-class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, ImputeMixin, GenerateMixin):
+class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, GenerateMixin):
     """A diffusion model of UMI counts, behind the habits of scvi-tools.
 
     Subclasses choose a process, a network and a training objective in their constructor.

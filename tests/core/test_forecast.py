@@ -100,7 +100,7 @@ def test_moved_mixed_poisson_counts_have_the_moved_law():
     shape = theta + x_0
     fresh = GammaPoissonPosterior(shape / (theta / mu + 1), shape, torch.zeros(n, 1))
     for factor in (ratio, 1 / ratio):
-        library = fresh.rate.sum(-1) * factor
+        library = (min(factor, 1) * x_0 + max(factor - 1, 0) * fresh.rate).sum(-1)
         moved = Transport(torch.zeros(1)).draw(x_0, fresh, library, generator)
         assert chi_square_p(moved, st.nbinom(theta, theta / (theta + mu * factor))) > 1e-3
 

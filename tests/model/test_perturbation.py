@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import scvi
 
 from sccountsdiff import CountsDiff
 
@@ -118,3 +119,161 @@ def test_changed_perturbations_are_noticed(study):
     study.obs["drug"] = study.obs["drug"].replace("TNF", "IFN")
     with pytest.raises(ValueError, match=r"obs\['drug'\] was changed after setup_anndata, in 64 cells"):
         model._validate_anndata(study)
+
+
+LOST = ("monocyte", "TNF")
+
+
+@pytest.fixture(scope="module")
+def screen(quick_train) -> CountsDiff:
+    """A model of the study without one combination."""
+    scvi.settings.seed = 0
+    data = make_study(lost=(LOST,))
+    CountsDiff.setup_anndata(data, **SETUP)
+    return quick_train(CountsDiff(data, n_hidden=32, dropout=0.0), 30, plan_kwargs={"lr": 3e-3})
+
+
+def profile(cells) -> np.ndarray:
+    """Share of each gene."""
+    return np.asarray(cells.X.sum(0)).ravel() / cells.X.sum()
+
+
+def true_cells(cell_type="monocyte", drug="TNF") -> ad.AnnData:
+    """Real cells of a combination."""
+    study = make_study(5, per_group=100)
+    return study[(study.obs["cell_type"] == cell_type) & (study.obs["drug"] == drug)]
+
+
+ASKED = {"cell_type": "monocyte", "drug": "TNF"}
+
+
+def test_what_was_never_measured_is_forecast(screen):
+    cells = screen.generate(ASKED, 100, seed=0)
+    note = cells.uns["sccountsdiff"]["generated"]
+    assert note["approach"] == "forecast"
+    assert note["forecast_held_out_pearson"] > 0.8
+    assert (cells.obs["drug"] == "TNF").all()
+    assert np.issubdtype(cells.X.dtype, np.integer)
+    truth, control = profile(true_cells()), profile(true_cells(drug="control"))
+    generated = profile(cells)
+    assert np.corrcoef(generated - control, truth - control)[0, 1] > 0.9
+    totals = np.asarray(cells.X.sum(1)).ravel()
+    assert totals.mean() == pytest.approx(cells.obs["requested_library_size"].mean(), rel=0.05)
+
+
+def test_measured_conditions_are_told_to_the_model(screen):
+    cells = screen.generate({"cell_type": "NK", "drug": "TNF"}, 5, seed=0)
+    assert cells.uns["sccountsdiff"]["generated"]["approach"] == "joint"
+
+
+def test_a_contrast_moves_the_control_of_the_context(screen):
+    cells = screen.generate(ASKED, 100, method="contrast", seed=0)
+    assert profile(cells)[18:22].sum() > profile(true_cells("NK"))[18:22].sum() + 0.1
+    with pytest.raises(ValueError, match="one guidance scale"):
+        screen.generate(ASKED, 2, method="contrast", guidance={"drug": 2.0})
+
+
+def test_combinations_never_seen_together_can_be_asked_for(quick_train):
+    data = make_study(lost=tuple((t, "IFN+TNF") for t in ("B cell", "T cell", "NK", "monocyte")))
+    CountsDiff.setup_anndata(data, **SETUP)
+    model = quick_train(CountsDiff(data, n_hidden=8), 2)
+    cells = model.generate({"cell_type": "NK", "drug": "TNF+IFN"}, 60, seed=0)
+    assert (cells.obs["drug"] == "IFN+TNF").all()
+    assert profile(cells)[:6].sum() > 0.25  # both sets of genes went up; 6 of 24 genes without any perturbation
+    table = pd.DataFrame({"cell_type": ["NK", "B cell"], "drug": ["IFN+TNF", "IFN"]})
+    both = model.generate(table, seed=0)
+    assert both.obs["drug"].tolist() == ["IFN+TNF", "IFN"]
+    assert both.uns["sccountsdiff"]["generated"]["approach"] == "forecast, joint"
+
+
+def test_perturbations_without_cells_need_a_vector(quick_train):
+    vectors = {"IFN": [1.0, 0.0], "TNF": [0.0, 1.0], "IFN-like": [0.95, 0.0]}
+    data = make_study()
+    CountsDiff.setup_anndata(data, **SETUP, perturbation_embeddings=vectors)
+    model = quick_train(CountsDiff(data, n_hidden=8), 2)
+    cells = model.generate({"cell_type": "NK", "drug": "IFN-like"}, 60, seed=0)
+    control = profile(true_cells("NK", "control"))
+    assert profile(cells)[:3].sum() > control[:3].sum() + 0.1
+    assert profile(cells)[3:6].sum() < control[3:6].sum() + 0.05
+    with pytest.raises(ValueError, match="'LPS' is no category of 'drug'"):
+        model.generate({"cell_type": "NK", "drug": "LPS"}, 2)
+
+
+def test_the_same_cells_under_another_condition(screen):
+    control = screen.adata[(screen.adata.obs["cell_type"] == "monocyte") & (screen.adata.obs["drug"] == "control")]
+    control = control.copy()
+    moved = screen.generate({"drug": "TNF"}, from_adata=control, method="forecast", strength=0.0, seed=0)
+    assert list(moved.obs_names) == list(control.obs_names)
+    assert (moved.obs["cell_type"] == "monocyte").all()
+    raised, before = profile(moved)[3:6].sum(), profile(control)[3:6].sum()
+    assert raised > 2 * before
+    correlation = np.corrcoef(np.asarray(moved.X[:, 6:].todense()).ravel(), control.X[:, 6:].toarray().ravel())[0, 1]
+    assert correlation > 0.8
+    anew = screen.generate({"drug": "TNF"}, from_adata=control, method="forecast", strength=1.0, seed=0)
+    assert (
+        np.corrcoef(np.asarray(anew.X[:, 6:].todense()).ravel(), control.X[:, 6:].toarray().ravel())[0, 1] < correlation
+    )
+
+
+def test_counterfactuals_go_to_a_layer(screen):
+    cells = make_study(3, per_group=2)
+    assert screen.generate({"drug": "IFN"}, from_adata=cells, strength=0.5, layer_added="with_IFN", seed=0) is None
+    assert cells.layers["with_IFN"].shape == cells.shape
+    assert cells.uns["sccountsdiff"]["with_IFN"]["start"] == "from_adata"
+    each = [{"drug": drug} for drug in cells.obs["drug"]]
+    same = screen.generate(each, from_adata=cells, strength=0.0, method="joint", seed=0)
+    np.testing.assert_array_equal(same.X.toarray(), cells.X.toarray())
+
+
+def test_library_sizes_of_other_cells(screen):
+    deep = make_study(4, per_group=4)
+    deep.X = deep.X * 5
+    cells = screen.generate({"cell_type": "NK", "drug": "IFN"}, 50, library_size=deep, seed=0)
+    assert set(cells.obs["requested_library_size"]) <= set(np.asarray(deep.X.sum(1)).ravel())
+    assert np.asarray(cells.X.sum(1)).mean() == pytest.approx(np.asarray(deep.X.sum(1)).mean(), rel=0.2)
+    with pytest.raises(ValueError, match="genes"):
+        screen.generate(ASKED, 2, library_size=deep[:, :5].copy())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param({"method": "guess"}, "method must be one of.*'contrast', 'forecast'", id="method"),
+        pytest.param({"condition": {"cell_type": "NK"}, "method": "forecast"}, "name 'drug'", id="no perturbation"),
+        pytest.param({"condition": {"drug": "IFN+LPS"}}, "'LPS' is no category", id="part"),
+        pytest.param({"guidance": -1.0}, "between 0", id="guidance"),
+        pytest.param({"layer_added": "new"}, "from_adata, which was not given", id="layer"),
+        pytest.param({"from_adata": make_study(1, 1), "n_cells": 2}, "leave out n_cells", id="both"),
+        pytest.param(
+            {"from_adata": make_study(1, 1), "n_cells": None, "strength": 1.5}, "strength must lie", id="strength"
+        ),
+        pytest.param(
+            {"from_adata": make_study(1, 1), "n_cells": None, "condition": [{}] * 3}, "3 conditions for 16", id="rows"
+        ),
+    ],
+)
+def test_wrong_requests_are_refused(screen, options, message):
+    with pytest.raises(ValueError, match=message):
+        screen.generate(**{"condition": ASKED, "n_cells": 2, **options})
+
+
+def test_a_forecast_needs_a_control(quick_train):
+    data = make_study(lost=(("NK", "control"), ("NK", "TNF")))
+    CountsDiff.setup_anndata(data, **SETUP)
+    model = quick_train(CountsDiff(data, n_hidden=8), 1)
+    asked = {"cell_type": "NK", "drug": "TNF"}
+    with pytest.raises(ValueError, match="hold no control cells of {'cell_type': 'NK'}"):
+        model.generate(asked, 2, method="forecast")
+    assert model.generate(asked, 2, seed=0).uns["sccountsdiff"]["generated"]["approach"] == "joint"
+    CountsDiff.setup_anndata(data, labels_key="cell_type", perturbation_key="drug")
+    model = quick_train(CountsDiff(data, n_hidden=8), 1)
+    with pytest.raises(ValueError, match="perturbation_key= and control="):
+        model.generate(asked, 2, method="forecast")
+
+
+def test_a_forecast_needs_the_training_data(screen, tmp_path):
+    screen.save(tmp_path / "model")
+    alone = CountsDiff.load(tmp_path / "model", adata=False, accelerator="cpu")
+    assert alone.generate(ASKED, 2, seed=0).uns["sccountsdiff"]["generated"]["approach"] == "joint"
+    with pytest.raises(ValueError, match="needs the training data"):
+        alone.generate(ASKED, 2, method="forecast")

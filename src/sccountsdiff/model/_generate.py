@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,28 +12,37 @@ import torch
 from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
-from scvi import REGISTRY_KEYS, settings
-from scvi.utils import track
-from torch import Tensor
+from scvi import REGISTRY_KEYS
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, ClassifierFreeGuidance, CompositionalGuidance, Guidance
+from sccountsdiff.conditioning import Guidance
 from sccountsdiff.data import row_readable
-from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
-from sccountsdiff.model._expression import ExpressionMixin
-from sccountsdiff.model._fields import CountsField, dense_rows
-from sccountsdiff.model._population import Population
-from sccountsdiff.model._random import seeded
-from sccountsdiff.model._record import UNS_KEY, provenance
-from sccountsdiff.model._request import CellPlan, Conditions, plan_cells
-from sccountsdiff.model._walk import walk_grid
-from sccountsdiff.process import BIRTHS
-from sccountsdiff.sampling import NoAttrition, RescaledAttrition, Sampler
+from sccountsdiff.model._approach import Approach
+from sccountsdiff.model._fields import check_genes
+from sccountsdiff.model._forecasts import ForecastMixin
+from sccountsdiff.model._random import generators, seeded
+from sccountsdiff.model._record import UNS_KEY, add_layer, provenance
+from sccountsdiff.model._request import (
+    CellPlan,
+    Conditions,
+    Request,
+    Totals,
+    cells_of_each,
+    check_templates,
+    condition_rows,
+    library_sizes,
+    plan_cells,
+    plan_like,
+    resolve,
+)
+from sccountsdiff.model._start import CellStart, EmptyStart, Start, TrainingStart
+from sccountsdiff.model._walker import WalkOptions
+
+#: UMI totals: one, one per cell, or those of the cells of an AnnData.
+LibrarySize = float | Sequence[float] | NDArray[Any] | AnnData | None
 
 
-class GenerateMixin(ExpressionMixin):
+class GenerateMixin(ForecastMixin):
     """Generation."""
-
-    population_: Population | None
 
     @torch.inference_mode()
     def generate(
@@ -40,34 +50,45 @@ class GenerateMixin(ExpressionMixin):
         condition: Conditions = None,
         n_cells: int | Sequence[int] | None = None,
         *,
-        library_size: float | Sequence[float] | NDArray[Any] | None = None,
+        library_size: LibrarySize = None,
         guidance: float | Mapping[str, float] = 1.0,
+        method: Literal["auto", "joint", "contrast", "forecast"] = "auto",
         n_steps: int = 20,
         attrition: float = 0.0,
         start: Literal["zeros", "empirical"] = "zeros",
         start_survival: float = 0.05,
+        from_adata: AnnData | None = None,
+        strength: float = 1.0,
         births: str = "poisson",
         batch_size: int | None = None,
         seed: int | None = None,
+        layer_added: str | None = None,
         silent: bool = True,
-    ) -> AnnData:
+    ) -> AnnData | None:
         """Generate cells.
 
         Parameters
         ----------
         condition
             Values of condition keys by the names of the ``obs`` columns, for example ``{"cell_type": "B cell"}``; a
-            list of such dictionaries, or a DataFrame with one condition a row. Keys left out are drawn, cell by cell,
-            from the training cells that have the categories given (if there are none, the model is told nothing).
+            list of such dictionaries, or a DataFrame with one condition a row. Perturbations given together are joined
+            (``"A+B"``), also if they were never seen together. Keys left out are drawn, cell by cell, from the training
+            cells that have the categories given (if there are none, the model is told nothing).
         n_cells
             Number of cells, for each condition; a sequence for different numbers. ``None`` is as many as there were
-            training cells.
+            training cells for one condition, and one cell for each of several.
         library_size
-            UMI total that each cell is conditioned on: one number or one per cell. ``None`` draws it from the training
-            cells of the condition.
+            UMI total that each cell is conditioned on: one number, one per cell, or an AnnData whose cells' totals are
+            drawn. ``None`` draws it from the training cells of the condition.
         guidance
             Guidance scale: 1 follows the model, more exaggerates the condition. A mapping from keys to scales guides by
-            each key on its own.
+            each key on its own. Under ``method="contrast"`` the scale of the effect.
+        method
+            How the condition is imposed. ``"joint"``: the model is told all of it. ``"contrast"``: log rates of the
+            control of the same context, plus the effect of the perturbation by itself, at every step. ``"forecast"``:
+            cells of the control of the same context, moved gene by gene to the profile that is forecast from all
+            measured conditions. ``"auto"``: joint where the combination was measured, else forecast if the model knows
+            a control and the training data are attached, else joint.
         n_steps
             Steps of the walk from empty to whole cells.
         attrition
@@ -77,145 +98,169 @@ class GenerateMixin(ExpressionMixin):
             ``start_survival`` of its molecules and walk from there, in 2 to 8 steps; the modes then come from the data.
         start_survival
             Part of the molecules kept by an empirical start.
+        from_adata
+            Cells to show under another condition, set up like the training data: the same cells, with the keys that
+            ``condition`` names replaced. One condition for all of them, or one for each.
+        strength
+            With ``from_adata``, the part of each cell's molecules that is drawn anew: 1 keeps its library size and the
+            keys not named, 0 keeps all molecules (for forecasts, which then move them).
         births
             How births are drawn: ``"poisson"``, ``"posterior"`` or ``"binomial"`` (the paper's).
         batch_size
             Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
+        layer_added
+            With ``from_adata``, the layer of it to write the counts to; nothing is returned then.
         silent
             Whether to hide the progress bar.
 
         Returns
         -------
         AnnData with integer counts (sparse) in ``.X``, and in the layer that the model was set up with; the condition
-        and the requested library size in ``.obs``; what was done in ``.uns["sccountsdiff"]``.
+        and the requested library size in ``.obs``; what was done in ``.uns["sccountsdiff"]``. ``None`` with
+        ``layer_added``.
 
         Raises
         ------
         ValueError
-            If a key or a category is unknown, or guidance is asked of a model trained without condition dropout.
+            If a key or a category is unknown, guidance is asked of a model trained without condition dropout, or a
+            forecast has no control to start from.
         """
         self._check_if_trained(warn=True)
         self.module.eval()
+        _check_given(from_adata, n_cells, start, layer_added)
         number = seeded(seed)
-        generator = torch.Generator(self.module.device).manual_seed(number)
-        population = self._population
-        n_cells = len(population) if n_cells is None else n_cells
-        plan = plan_cells(condition, n_cells, library_size, self._sources, population, np.random.default_rng(number))
-        sampler = self._sampler(guidance, births, attrition)
-        known = plan.library_size[np.isfinite(plan.library_size)]
-        size = known.mean() if len(known) else self._library_mean
-        grid = walk_grid(float(size), n_steps, _start_survival(start, start_survival))
-        if start == "empirical":
-            _check_templates(plan)
-
-        step = batch_size or settings.batch_size
-        blocks = np.split(np.arange(len(plan)), range(step, len(plan), step))
-        counts = []
-        for cells in track(blocks, description="Generating", disable=silent):
-            x_start = self._start(plan, cells, float(grid[0]), generator)
-            drawn = sampler.sample(x_start, self._condition(plan, cells), grid, generator=generator)
-            counts.append(sparse.csr_matrix(drawn.cpu().numpy().astype(np.int32)))
+        generator, rng = generators(number, self.module.device)
+        options = WalkOptions(n_steps, births, attrition, batch_size, silent)
+        rows = [resolve(row, self._sources) for row in condition_rows(condition)]
+        approaches = [self._approach(method, row) for row in rows]
+        survival = _start_survival(start, start_survival, from_adata, strength)
+        sizes = self._totals(library_size)
+        if from_adata is None:
+            plan, begin = self._plan_new(rows, approaches, n_cells, sizes, survival, rng)
+            names = pd.Index([f"generated_{i}" for i in range(len(plan))])
+        else:
+            plan, begin = self._plan_same(from_adata, rows, approaches, sizes, survival, rng)
+            names = from_adata.obs_names
+        guides = {approach: approach.guide(guidance) for approach in approaches}
+        counts = self._walk_all(plan, begin, approaches, guides, options, generator)
+        counts, plan, trust = self._move_all(counts, plan, rows, approaches, from_adata is not None, options, generator)
         note = provenance(
             "generate",
             condition=condition,
+            approach=", ".join(dict.fromkeys(approach.name for approach in approaches)),
+            forecast_held_out_pearson=trust,
             guidance=guidance,
             n_steps=n_steps,
             attrition=attrition,
-            start=start,
-            start_survival=start_survival if start == "empirical" else None,
+            start=start if from_adata is None else "from_adata",
+            start_survival=survival or None,
             births=births,
             seed=number,
         )
-        return self._as_anndata(sparse.vstack(counts, format="csr"), plan, note)
+        if layer_added is not None:
+            add_layer(from_adata, layer_added, counts, note, self._counts_layer)
+            return None
+        cells = self._as_anndata(counts, plan, names)
+        cells.uns[UNS_KEY] = {"generated": note}
+        return cells
 
-    def _sampler(self, guidance: float | Mapping[str, float], births: str, attrition: float) -> Sampler:
-        guide: Guidance
-        guide = CompositionalGuidance(guidance) if isinstance(guidance, Mapping) else ClassifierFreeGuidance(guidance)
-        denoiser = guide.wrap(self.module.denoiser)
-        deaths = RescaledAttrition(attrition) if attrition else NoAttrition()
-        return Sampler(self.module.objective.process, denoiser, BIRTHS[births](), deaths)
-
-    def _start(self, plan: CellPlan, cells: NDArray[np.intp], survival: float, generator: torch.Generator) -> Tensor:
-        """Start of the walk: zeros, or thinned training cells."""
-        device = self.module.device
+    def _plan_new(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        approaches: Sequence[Approach],
+        n_cells: int | Sequence[int] | None,
+        sizes: Any,
+        survival: float,
+        rng: np.random.Generator,
+    ) -> tuple[CellPlan, Start]:
+        """New cells, and where they start."""
+        population = self._population
+        requests = [
+            Request(approach.template(row), approach.told(row)) for row, approach in zip(rows, approaches, strict=True)
+        ]
+        each = cells_of_each(n_cells, len(rows), len(population))
+        plan = plan_cells(requests, each, self._sources, population, rng)
+        plan = plan if sizes is None else replace(plan, library_size=library_sizes(sizes, len(plan), rng))
         if survival == 0:
-            return torch.zeros(len(cells), self.summary_stats.n_vars, device=device)
-        population, templates = self._population, plan.template[cells]
+            return plan, EmptyStart(self.summary_stats.n_vars)
         if self.adata is None:
             raise ValueError("start='empirical' needs the training data: load the model with adata=.")
-        rows = population.rows[templates]
-        counts = dense_rows(row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)), rows)
-        if not np.allclose(counts.sum(1), population.library_size[templates], equal_nan=True):
-            raise ValueError("start='empirical' needs the training data, but the attached AnnData holds other cells.")
-        # A cell of another size than its template is thinned in proportion.
-        wanted = plan.library_size[cells] / np.maximum(population.library_size[templates], 1)
-        alpha = torch.as_tensor((survival * wanted).clip(0, 1), device=device).float().unsqueeze(-1)
-        x_0 = torch.as_tensor(counts.astype(np.float32), device=device)
-        return self.module.objective.process.corrupt(x_0, alpha, generator)
+        check_templates(plan)
+        matrix = row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))
+        return plan, TrainingStart(matrix, population, survival)
 
-    def _condition(self, plan: CellPlan, cells: NDArray[np.intp]) -> dict[str, Tensor]:
-        device = self.module.device
-        condition = {s.name: torch.as_tensor(plan.values[s.name][cells], device=device) for s in self._sources}
-        return condition | {LIBRARY_SIZE: torch.as_tensor(plan.library_size[cells], device=device)}
+    def _plan_same(
+        self,
+        adata: AnnData,
+        rows: Sequence[Mapping[str, Any]],
+        approaches: Sequence[Approach],
+        sizes: Any,
+        survival: float,
+        rng: np.random.Generator,
+    ) -> tuple[CellPlan, Start]:
+        """The cells of an AnnData under other conditions, and where they start."""
+        with self._using(adata) as data:
+            library, values, counts = self._read_cells(data, np.arange(data.n_obs), with_counts=True)
+        assert counts is not None
+        kept = [
+            {name: value for name, value in row.items() if not (approach.moves and name == approach.key)}
+            for row, approach in zip(rows, approaches, strict=True)
+        ]
+        plan = plan_like(values, library, kept)
+        plan = plan if sizes is None else replace(plan, library_size=library_sizes(sizes, len(plan), rng))
+        return plan, CellStart(counts, survival)
 
-    def _as_anndata(self, counts: sparse.csr_matrix, plan: CellPlan, note: dict[str, Any]) -> AnnData:
-        genes = self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY]
-        var = pd.DataFrame(index=pd.Index(genes[CountsField.COLUMN_NAMES_KEY]).astype(str))
-        obs = pd.DataFrame(index=[f"generated_{i}" for i in range(len(plan))])
-        obsm = {}
-        for source in self._sources:
-            values = plan.values[source.name]
-            if source.names is not None:
-                obs[source.name] = source.names.column(values)
-            elif values.ndim == 1:
-                obs[source.name] = values
-            else:
-                obsm[source.name] = values
-        obs["requested_library_size"] = plan.library_size
-        layers = {} if self._counts_layer is None else {self._counts_layer: counts.copy()}
-        return AnnData(counts, obs=obs, var=var, obsm=obsm, layers=layers, uns={UNS_KEY: {"generated": note}})
+    def _walk_all(
+        self,
+        plan: CellPlan,
+        begin: Start,
+        approaches: Sequence[Approach],
+        guides: Mapping[Approach, Guidance],
+        options: WalkOptions,
+        generator: torch.Generator,
+    ) -> sparse.csr_matrix:
+        """Walk all cells back, those of one approach together."""
+        if begin.survival == 1:
+            return sparse.csr_matrix(begin.counts(plan, np.arange(len(plan))).astype(np.int32))
+        walked, order = [], []
+        for approach, guide in guides.items():
+            cells = np.flatnonzero([approaches[row] == approach for row in plan.row])
+            walked.append(self._walk(plan, cells, begin, guide, options, generator))
+            order.append(cells)
+        return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
 
-    @property
-    def _population(self) -> Population:
-        """The training cells; read from the data if training did not leave them."""
-        if self.population_ is None:
-            self._remember_population()
-        assert self.population_ is not None
-        return self.population_
-
-    def _remember_population(self) -> None:
-        """Keep library size and condition of the training cells: generation works without the data later."""
-        if self.adata is None:
-            raise ValueError("The model knows no training cells: it was saved untrained. Load it with adata=.")
-        rows = np.arange(self.adata.n_obs) if self.train_indices is None else np.asarray(self.train_indices)
-        loader = self._make_data_loader(adata=self.adata, indices=rows, batch_size=1024)
-        library: list[NDArray[Any]] = []
-        columns: dict[str, list[NDArray[Any]]] = {source.name: [] for source in self._sources}
-        for tensors in loader:
-            cells = self.module.cells(tensors)
-            library.append(cells.condition[LIBRARY_SIZE].cpu().numpy())
-            for name, column in columns.items():
-                column.append(cells.condition[name].cpu().numpy())
-        joined = {name: np.concatenate(column) for name, column in columns.items()}
-        self.population_ = Population.of(rows, np.concatenate(library), joined)
+    def _totals(self, library_size: LibrarySize) -> Any:
+        """Numbers as they are; the totals of the cells of an AnnData."""
+        if not isinstance(library_size, AnnData):
+            return library_size
+        check_genes(self._gene_names, library_size.var_names)
+        layers = library_size.layers
+        counts = layers[self._counts_layer] if self._counts_layer in layers else library_size.X
+        totals = np.asarray(counts.sum(1), dtype=np.float32).ravel()
+        return Totals(totals[totals > 0])
 
 
-def _start_survival(start: str, survival: float) -> float:
+def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None) -> None:
+    """What does not go together."""
+    if from_adata is None and layer_added is not None:
+        raise ValueError("layer_added writes to the cells of from_adata, which was not given. New cells are returned.")
+    if from_adata is not None and (n_cells is not None or start != "zeros"):
+        raise ValueError(
+            "from_adata says how many cells there are and where they start: leave out n_cells and start, and set "
+            "strength."
+        )
+
+
+def _start_survival(start: str, survival: float, from_adata: AnnData | None, strength: float) -> float:
     """Survival at which the walk begins."""
     if start not in ("zeros", "empirical"):
         raise ValueError(f"start must be 'zeros' or 'empirical', got {start!r}.")
     if not 0 < survival < 1:
         raise ValueError(f"start_survival must lie strictly between 0 and 1, got {survival}.")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must lie between 0 (keep all molecules) and 1 (draw all anew), got {strength}.")
+    if from_adata is not None:
+        return 1 - strength
     return survival if start == "empirical" else 0.0
-
-
-def _check_templates(plan: CellPlan) -> None:
-    lost = np.flatnonzero(plan.template < 0)
-    if len(lost):
-        codes = {name: values[lost[0]] for name, values in plan.values.items()}
-        raise ValueError(
-            f"start='empirical' needs training cells of each condition; there are none for the codes {codes}. Use "
-            "start='zeros' for combinations that were never measured."
-        )

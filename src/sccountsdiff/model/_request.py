@@ -32,42 +32,133 @@ class CellPlan:
     template
         Training cell (position in the population) that each cell takes its unspecified keys, its library size and, if
         wanted, its start from; -1 if no training cell has the condition.
+    row
+        Which of the conditions asked for the cell belongs to, ``(n_cells,)``.
     """
 
     values: dict[str, NDArray[Any]]
     library_size: NDArray[np.float32]
     template: NDArray[np.intp]
+    row: NDArray[np.intp]
 
     def __len__(self) -> int:
         return len(self.template)
 
 
+@dataclass(frozen=True)
+class Totals:
+    """UMI totals of real cells, to draw from.
+
+    Attributes
+    ----------
+    values
+        UMI counts ``(n_cells,)``.
+    """
+
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One condition to generate cells of.
+
+    Attributes
+    ----------
+    template
+        Condition of the training cells that library sizes, keys left out and starts come from.
+    told
+        Condition that the walk is told.
+    """
+
+    template: Mapping[str, Any]
+    told: Mapping[str, Any]
+
+
 def plan_cells(
-    condition: Conditions,
-    n_cells: int | Sequence[int],
-    library_size: float | Sequence[float] | NDArray[Any] | None,
+    requests: Sequence[Request],
+    sizes: NDArray[np.intp],
     sources: Sequence[ConditionSource],
     population: Population,
     rng: np.random.Generator,
 ) -> CellPlan:
-    """Resolve names, draw what was left out from the training cells that match, and draw library sizes."""
-    rows = [resolve(row, sources) for row in _rows(condition)]
-    sizes = np.broadcast_to(np.asarray(n_cells, dtype=np.intp), len(rows)) if np.ndim(n_cells) == 0 else n_cells
-    if len(sizes) != len(rows):
-        raise ValueError(
-            f"n_cells has {len(sizes)} entries for {len(rows)} conditions; pass one number or one for each."
-        )
-    if min(sizes, default=0) < 1:
-        raise ValueError(f"n_cells must be at least 1, got {min(sizes, default=0)}.")
-    plans = [_plan_one(row, int(size), sources, population, rng) for row, size in zip(rows, sizes, strict=True)]
-    joined = CellPlan(
+    """Draw what was left out, and library sizes, from the training cells that match each request."""
+    plans = [
+        _plan_one(number, request, int(size), sources, population, rng)
+        for number, (request, size) in enumerate(zip(requests, sizes, strict=True))
+    ]
+    return CellPlan(
         {s.name: np.concatenate([plan.values[s.name] for plan in plans]) for s in sources},
         np.concatenate([plan.library_size for plan in plans]),
         np.concatenate([plan.template for plan in plans]),
+        np.concatenate([plan.row for plan in plans]),
     )
-    if library_size is None:
-        return joined
-    return CellPlan(joined.values, _checked_library(library_size, len(joined)), joined.template)
+
+
+def plan_like(
+    values: Mapping[str, NDArray[Any]], library_size: NDArray[np.float32], rows: Sequence[Mapping[str, Any]]
+) -> CellPlan:
+    """The same cells, with some keys replaced.
+
+    Parameters
+    ----------
+    values
+        Condition of each cell.
+    library_size
+        UMI total of each cell ``(n_cells,)``.
+    rows
+        Keys to replace, one row for all cells or one for each.
+    """
+    n_cells = len(library_size)
+    if len(rows) not in (1, n_cells):
+        raise ValueError(f"{len(rows)} conditions for {n_cells} cells of from_adata; pass one, or one for each cell.")
+    replaced = {name: column.copy() for name, column in values.items()}
+    row = np.arange(n_cells) if len(rows) > 1 else np.zeros(n_cells, dtype=np.intp)
+    for number, given in enumerate(rows):
+        cells = slice(None) if len(rows) == 1 else number
+        for name, value in given.items():
+            replaced[name][cells] = value
+    return CellPlan(replaced, library_size, np.full(n_cells, -1), row)
+
+
+def check_templates(plan: CellPlan) -> None:
+    """Raise ``ValueError`` unless each cell has a training cell to start from."""
+    lost = np.flatnonzero(plan.template < 0)
+    if len(lost):
+        codes = {name: values[lost[0]] for name, values in plan.values.items()}
+        raise ValueError(
+            f"start='empirical' needs training cells of each condition; there are none for the codes {codes}. Use "
+            "start='zeros' for combinations that were never measured."
+        )
+
+
+def cells_of_each(n_cells: int | Sequence[int] | None, n_rows: int, n_training: int) -> NDArray[np.intp]:
+    """Number of cells of each condition, ``(n_rows,)``."""
+    if n_cells is None:
+        n_cells = n_training if n_rows == 1 else 1
+    sizes = np.asarray(n_cells, dtype=np.intp)
+    sizes = np.broadcast_to(sizes, n_rows) if sizes.ndim == 0 else sizes
+    if len(sizes) != n_rows:
+        raise ValueError(f"n_cells has {len(sizes)} entries for {n_rows} conditions; pass one number or one for each.")
+    if sizes.min() < 1:
+        raise ValueError(f"n_cells must be at least 1, got {sizes.min()}.")
+    return sizes
+
+
+def library_sizes(library_size: Any, n_cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """UMI total of each cell from a number, one number per cell, or the cells of another AnnData.
+
+    Parameters
+    ----------
+    library_size
+        A number, ``(n_cells,)``, or UMI totals as :func:`totals_of` gives them for an AnnData.
+    n_cells
+        Number of cells.
+    rng
+        Source of randomness, for totals of another AnnData.
+    """
+    if isinstance(library_size, Totals):
+        return _evenly(library_size.values, n_cells, rng).astype(np.float32)
+    return _checked_library(library_size, n_cells)
 
 
 def resolve(row: Mapping[str, Any], sources: Sequence[ConditionSource]) -> dict[str, Any]:
@@ -103,7 +194,7 @@ def _resolve_value(source: ConditionSource, value: Any) -> Any:
     return number
 
 
-def _rows(condition: Conditions) -> list[Mapping[str, Any]]:
+def condition_rows(condition: Conditions) -> list[Mapping[str, Any]]:
     if condition is None:
         return [{}]
     if isinstance(condition, Mapping):
@@ -116,30 +207,31 @@ def _rows(condition: Conditions) -> list[Mapping[str, Any]]:
 
 
 def _plan_one(
-    given: Mapping[str, Any],
+    number: int,
+    request: Request,
     n_cells: int,
     sources: Sequence[ConditionSource],
     population: Population,
     rng: np.random.Generator,
 ) -> CellPlan:
     categorical = [source.name for source in sources if source.names is not None]
-    matching = population.matching(given, categorical)
+    matching = population.matching(request.template, categorical)
     template = _evenly(matching, n_cells, rng) if len(matching) else np.full(n_cells, -1)
     values = {}
     for source in sources:
         null = source.key.null(n_cells, torch.device("cpu")).numpy()
-        if source.name in given:
-            values[source.name] = np.broadcast_to(np.asarray(given[source.name], dtype=null.dtype), null.shape)
+        if source.name in request.told:
+            values[source.name] = np.broadcast_to(np.asarray(request.told[source.name], dtype=null.dtype), null.shape)
             continue
         drawn = population.column(source.name, template) if len(matching) else None
         values[source.name] = null if drawn is None else drawn.astype(null.dtype)
     # A combination without training cells takes library sizes from all of them.
     cells = template if len(matching) else _evenly(np.arange(len(population)), n_cells, rng)
-    library = population.library_size[cells]
-    return CellPlan(values, _measured(library, population, rng), template.astype(np.intp))
+    library = _measured(population.library_size[cells], population, rng)
+    return CellPlan(values, library, template.astype(np.intp), np.full(n_cells, number))
 
 
-def _evenly(cells: NDArray[np.integer], n: int, rng: np.random.Generator) -> NDArray[np.integer]:
+def _evenly(cells: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
     """``n`` of the cells in random order, none twice before all are drawn: less noise than independent draws."""
     rounds = [rng.permutation(cells) for _ in range(-(-n // len(cells)))]
     return np.concatenate(rounds)[:n]

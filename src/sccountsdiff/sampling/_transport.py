@@ -13,6 +13,8 @@ from sccountsdiff.process import Posterior, Thinning
 _TARGET_TOTAL = 1e4
 #: Expression below this counts as this (CP10k): keeps ratios of silent genes finite.
 _SMALLEST = 1e-3
+#: Rounds in which the ratios of a cell are scaled to its library size.
+_SCALINGS = 6
 #: A round changes no gene by more than this factor.
 _LARGEST_STEP = 5.0
 
@@ -64,8 +66,10 @@ class Transport:
         -------
         UMI counts ``(n_cells, n_genes)``, integer-valued floats.
         """
-        ratio = self.log_ratio.exp()
-        ratio = ratio * (library / (fresh.rate @ ratio).clamp_min(_SMALLEST))[:, None]
+        ratio = self.log_ratio.exp().expand_as(x_0)
+        for _ in range(_SCALINGS):
+            expected = ratio.clamp_max(1) * x_0 + (ratio - 1).clamp_min(0) * fresh.rate
+            ratio = ratio * (library / expected.sum(-1).clamp_min(_SMALLEST))[:, None]
         kept = Thinning().corrupt(x_0, ratio.clamp_max(1), generator)
         return kept + fresh.draw(generator, (ratio - 1).clamp_min(0))
 

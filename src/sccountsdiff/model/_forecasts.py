@@ -1,0 +1,206 @@
+"""Cells of conditions that were never measured: forecast their profile, and move cells to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+from torch import Tensor
+
+from sccountsdiff.conditioning import CombinationKey, Forecast
+from sccountsdiff.model._approach import Approach, Joint, Row, control_level, has_control, make_approach
+from sccountsdiff.model._module import Cells, fresh_measurement
+from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles
+from sccountsdiff.model._request import CellPlan
+from sccountsdiff.model._setup import PERTURBATION_KEY, ConditionSource
+from sccountsdiff.model._walker import WalkMixin, WalkOptions
+from sccountsdiff.process import Posterior, Shown
+from sccountsdiff.sampling import fit_transport
+
+#: Cells by which a transport is found.
+_FITTED_CELLS = 512
+
+
+class Group(NamedTuple):
+    """Cells to be moved together.
+
+    Attributes
+    ----------
+    names
+        Categorical keys that make up the context.
+    context
+        Their codes.
+    wanted
+        Code of the perturbation asked for.
+    cells
+        The cells, by their place in the plan.
+    """
+
+    names: tuple[str, ...]
+    context: tuple[int, ...]
+    wanted: int
+    cells: NDArray[np.intp]
+
+
+class ForecastMixin(WalkMixin):
+    """Forecasts, and cells moved to them."""
+
+    @property
+    def _perturbation(self) -> ConditionSource | None:
+        """The perturbation key, if there is one."""
+        return next((source for source in self._sources if source.registry_key == PERTURBATION_KEY), None)
+
+    def _approach(self, method: str, row: Row) -> Approach:
+        """How a condition is imposed; ``"auto"`` forecasts what was not measured where that can be done.
+
+        Raises
+        ------
+        ValueError
+            If the method needs a perturbation that the condition does not name.
+        """
+        source = self._perturbation
+        approach = make_approach(method, source)
+        if method != "auto":
+            if approach.moves or not isinstance(approach, Joint):
+                self._check_perturbed(method, row)
+            return approach
+        categorical = [s.name for s in self._sources if s.names is not None]
+        measured = len(self._population.matching(row, categorical)) > 0
+        if measured or not has_control(source) or source.name not in row or self.adata is None:
+            return approach
+        forecast = make_approach("forecast", source)
+        return forecast if len(self._population.matching(forecast.template(row), categorical)) else approach
+
+    def _check_perturbed(self, method: str, row: Row) -> None:
+        assert self._perturbation is not None
+        if self._perturbation.name not in row:
+            raise ValueError(
+                f"method={method!r} needs the perturbation: name {self._perturbation.name!r} in the condition."
+            )
+
+    def _move_all(
+        self,
+        counts: sparse.csr_matrix,
+        plan: CellPlan,
+        rows: Sequence[Row],
+        approaches: Sequence[Approach],
+        same_cells: bool,
+        options: WalkOptions,
+        generator: torch.Generator,
+    ) -> tuple[sparse.csr_matrix, CellPlan, float | None]:
+        """Move the cells whose approach says so to their forecast profiles.
+
+        Returns
+        -------
+        The counts, the plan under the conditions that were asked for, and how well forecasts predict perturbations
+        that are left out (None if nothing was forecast).
+        """
+        groups = self._groups(plan, rows, approaches, same_cells)
+        source = self._perturbation
+        if not groups or source is None:
+            return counts, plan, None
+        still = np.flatnonzero([not approaches[row].moves for row in plan.row])
+        blocks, order, trust = [counts[still]], [still], []
+        codes = plan.values[source.name].copy()
+        for names in dict.fromkeys(group.names for group in groups):
+            measured = self._measured_profiles(names, source)
+            forecast = Forecast(measured.profiles)
+            trust.append(forecast.held_out_pearson)
+            for group in (group for group in groups if group.names == names):
+                profile = self._forecast_profile(forecast, measured, group, source)
+                blocks.append(self._move(counts, plan, group.cells, profile, options, generator))
+                order.append(group.cells)
+                codes[group.cells] = group.wanted
+        moved = sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]
+        return moved, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))
+
+    def _groups(
+        self, plan: CellPlan, rows: Sequence[Row], approaches: Sequence[Approach], same_cells: bool
+    ) -> list[Group]:
+        """Cells to move, by context and perturbation. Cells that are given belong to the context of their label."""
+        source = self._perturbation
+        found: dict[tuple[Any, ...], list[int]] = {}
+        for cell, row in enumerate(plan.row):
+            if source is None or not approaches[row].moves:
+                continue
+            names = tuple(
+                s.name
+                for s in self._sources
+                if s.names is not None
+                and s is not source
+                and (s.name in rows[row] or (same_cells and s.registry_key == REGISTRY_KEYS.LABELS_KEY))
+            )
+            context = tuple(int(plan.values[name][cell]) for name in names)
+            found.setdefault((names, context, int(rows[row][source.name])), []).append(cell)
+        return [Group(*key, np.array(cells)) for key, cells in found.items()]
+
+    def _measured_profiles(self, context_names: Sequence[str], source: ConditionSource) -> MeasuredProfiles:
+        """Profiles of the conditions in the training and validation cells."""
+        if self.adata is None:
+            raise ValueError("A forecast needs the training data: load the model with adata=.")
+        used = [part for part in (self.train_indices, self.validation_indices) if part is not None]
+        rows = np.concatenate(used) if used else np.arange(self.adata.n_obs)
+        assert isinstance(source.key, CombinationKey)
+        return measure_profiles(
+            self._cells_of(self.adata, np.sort(rows)), context_names, source.key, control_level(source)
+        )
+
+    def _cells_of(self, adata: AnnData, rows: NDArray[np.integer]) -> Iterator[Cells]:
+        for tensors in self._make_data_loader(adata=adata, indices=rows, batch_size=1024):
+            yield self.module.cells(tensors)
+
+    def _forecast_profile(
+        self, forecast: Forecast, measured: MeasuredProfiles, group: Group, source: ConditionSource
+    ) -> Tensor:
+        """Mean of log1p(CP10k) that is forecast for a group, ``(n_genes,)``."""
+        number = measured.contexts.get(group.context)
+        if number is None or int(measured.profiles.control_of(torch.tensor([number]))) < 0:
+            known = {s.name: s.names for s in self._sources}
+            named = {
+                name: str(known[name].column(np.array([code]))[0])
+                for name, code in zip(group.names, group.context, strict=True)
+            }
+            raise ValueError(
+                f"A forecast starts from the control of the same context, and the training data hold no control cells "
+                f"of {named}. Use method='joint', or name fewer keys in the condition."
+            )
+        assert isinstance(source.key, CombinationKey)
+        members = effective_members(source.key, torch.tensor([group.wanted]), control_level(source))
+        return forecast.predict(number, members[0]).profile
+
+    def _move(
+        self,
+        counts: sparse.csr_matrix,
+        plan: CellPlan,
+        cells: NDArray[np.intp],
+        profile: Tensor,
+        options: WalkOptions,
+        generator: torch.Generator,
+    ) -> sparse.csr_matrix:
+        """Move some cells to a profile; the first of them find the transport."""
+        fitted = np.resize(cells[:_FITTED_CELLS], _FITTED_CELLS)
+        target = profile.to(self.module.device, torch.float32)
+        transport = fit_transport(*self._measured_again(counts, plan, fitted), target, generator=generator)
+        moved = []
+        for block in options.blocks(cells):
+            drawn = transport.draw(*self._measured_again(counts, plan, block), generator)
+            moved.append(sparse.csr_matrix(drawn.cpu().numpy().astype(np.int32)))
+        return sparse.vstack(moved, format="csr")
+
+    def _measured_again(
+        self, counts: sparse.csr_matrix, plan: CellPlan, cells: NDArray[np.intp]
+    ) -> tuple[Tensor, Posterior, Tensor]:
+        """Counts, posterior of a fresh measurement, and wanted library size of cells."""
+        x_0 = torch.as_tensor(counts[cells].toarray().astype(np.float32), device=self.module.device)
+        condition = self._told(plan, cells)
+        seen = Shown(x_0, x_0.new_ones(len(cells), 1))
+        fresh = fresh_measurement(self.module.objective.process.remeasure(self.module.denoiser, seen, condition))
+        library = torch.as_tensor(plan.library_size[cells], device=self.module.device)
+        return x_0, fresh, torch.where(library.isfinite(), library, x_0.sum(-1))

@@ -1,0 +1,99 @@
+"""Mean profiles of the conditions in the data, as forecasts need them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sccountsdiff.conditioning import LIBRARY_SIZE, CombinationKey, Profiles
+from sccountsdiff.model._module import Cells
+from sccountsdiff.sampling import log1p_cp10k
+
+
+@dataclass(frozen=True)
+class MeasuredProfiles:
+    """Profiles of the measured conditions, and which condition each row is.
+
+    Attributes
+    ----------
+    profiles
+        The profiles.
+    contexts
+        Codes of the context keys -> number of the context.
+    """
+
+    profiles: Profiles
+    contexts: dict[tuple[int, ...], int]
+
+
+def measure_profiles(
+    minibatches: Iterable[Cells], context_names: Sequence[str], key: CombinationKey, control: int
+) -> MeasuredProfiles:
+    """Average log1p(CP10k) over the cells of each condition.
+
+    Cells with unmeasured genes are left out, since their totals are unknown.
+
+    Parameters
+    ----------
+    minibatches
+        The cells.
+    context_names
+        Categorical keys that make up the context.
+    key
+        Key of the perturbation.
+    control
+        Level of the control.
+    """
+    totals: dict[tuple[int, ...], Tensor] = {}
+    n_cells: dict[tuple[int, ...], int] = {}
+    squares = 0.0
+    for cells in minibatches:
+        measured = cells.condition[LIBRARY_SIZE].isfinite()
+        values = log1p_cp10k(cells.counts[measured]).double().cpu()
+        codes = torch.stack([cells.condition[name][measured].cpu() for name in (*context_names, key.name)], -1)
+        squares += float(values.square().sum())
+        for condition in map(tuple, torch.unique(codes, dim=0).tolist()):
+            block = values[(codes == torch.tensor(condition)).all(-1)]
+            totals[condition] = totals.get(condition, 0) + block.sum(0)
+            n_cells[condition] = n_cells.get(condition, 0) + len(block)
+    return _assemble(totals, n_cells, squares, key, control)
+
+
+def _assemble(
+    totals: dict[tuple[int, ...], Tensor],
+    n_cells: dict[tuple[int, ...], int],
+    squares: float,
+    key: CombinationKey,
+    control: int,
+) -> MeasuredProfiles:
+    conditions = sorted(totals)
+    number = torch.tensor([n_cells[condition] for condition in conditions], dtype=torch.float64)
+    mean = torch.stack([totals[condition] for condition in conditions]) / number[:, None]
+    within = squares - float((number[:, None] * mean.square()).sum())
+    contexts = {context: i for i, context in enumerate(sorted({condition[:-1] for condition in conditions}))}
+    profiles = Profiles(
+        mean,
+        number,
+        max(within, 0.0) / max(float(number.sum()) - len(conditions), 1.0),
+        torch.tensor([contexts[condition[:-1]] for condition in conditions]),
+        effective_members(key, torch.tensor([condition[-1] for condition in conditions]), control),
+        None if key.vectors is None else similarity(key.vectors.double()),
+    )
+    return MeasuredProfiles(profiles, contexts)
+
+
+def effective_members(key: CombinationKey, codes: Tensor, control: int) -> Tensor:
+    """Members of each set without the control, ``(n, n_levels)``: the control is the empty set."""
+    members = key.members(codes).double()
+    members[:, control] = 0
+    return members
+
+
+def similarity(vectors: Tensor) -> Tensor:
+    """Gaussian kernel of given vectors, as wide as their median distance, ``(n_levels, n_levels)``."""
+    distance = torch.cdist(vectors, vectors) ** 2
+    positive = distance[distance > 0]
+    return torch.exp(-distance / positive.median()) if len(positive) else torch.ones_like(distance)

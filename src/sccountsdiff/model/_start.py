@@ -1,0 +1,118 @@
+"""Where a walk begins."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from sccountsdiff.model._fields import dense_rows
+from sccountsdiff.model._population import Population
+from sccountsdiff.model._request import CellPlan
+from sccountsdiff.process import Process
+
+
+class Start(ABC):
+    """States at the survival where a walk begins.
+
+    Attributes
+    ----------
+    survival
+        That survival, from 0 (nothing is kept) to 1 (nothing is left to walk).
+    """
+
+    survival: float
+
+    @abstractmethod
+    def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """UMI counts of the whole cells to start from, ``(n_cells, n_genes)``."""
+
+    @abstractmethod
+    def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
+        """Their UMI totals, ``(n_cells,)``."""
+
+    def draw(self, plan: CellPlan, cells: NDArray[np.intp], process: Process, generator: torch.Generator) -> Tensor:
+        """Thin the cells to the survival; those of another size than wanted are thinned in proportion."""
+        wanted = plan.library_size[cells] / np.maximum(self.totals(plan, cells), 1)
+        alpha = torch.as_tensor((self.survival * np.nan_to_num(wanted, nan=1.0)).clip(0, 1), device=generator.device)
+        x_0 = torch.as_tensor(self.counts(plan, cells), device=generator.device)
+        return process.corrupt(x_0, alpha.float().unsqueeze(-1), generator)
+
+
+@final
+@dataclass(frozen=True)
+class EmptyStart(Start):
+    """Nothing: a pure sample of the model."""
+
+    n_genes: int
+    survival: float = 0.0
+
+    def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Zeros."""
+        return np.zeros((len(cells), self.n_genes), dtype=np.float32)
+
+    def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
+        """Zeros."""
+        return np.zeros(len(cells))
+
+
+@final
+@dataclass(frozen=True)
+class TrainingStart(Start):
+    """Training cells of the condition.
+
+    Attributes
+    ----------
+    matrix
+        Counts of the training data.
+    population
+        The training cells.
+    survival
+        Part of their molecules that is kept.
+    """
+
+    matrix: Any
+    population: Population
+    survival: float
+
+    def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Counts of the templates; they must be the cells that the model was trained on."""
+        counts = dense_rows(self.matrix, self.population.rows[plan.template[cells]]).astype(np.float32)
+        if not np.allclose(counts.sum(1), self.totals(plan, cells), equal_nan=True):
+            raise ValueError("start='empirical' needs the training data, but the attached AnnData holds other cells.")
+        return counts
+
+    def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
+        """Totals of the templates."""
+        return self.population.library_size[plan.template[cells]]
+
+
+@final
+@dataclass(frozen=True)
+class CellStart(Start):
+    """Given cells, one for each cell of the plan.
+
+    Attributes
+    ----------
+    cells
+        UMI counts, ``(n_cells, n_genes)``.
+    survival
+        Part of their molecules that is kept.
+    """
+
+    cells: sparse.csr_matrix
+    survival: float
+
+    def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Their counts."""
+        return self.cells[cells].toarray().astype(np.float32)
+
+    def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
+        """Their totals."""
+        return np.asarray(self.cells[cells].sum(1)).ravel()

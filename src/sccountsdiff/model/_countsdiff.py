@@ -7,6 +7,7 @@ from typing import Any
 from anndata import AnnData
 
 from sccountsdiff.model._base import DiffusionModel
+from sccountsdiff.model._blocks import rehearsal_of
 from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
 from sccountsdiff.process import Thinning
 
@@ -78,6 +79,7 @@ class CountsDiff(DiffusionModel):
             condition_dropout=condition_dropout,
             **denoiser_kwargs,
         )
-        objective = Objective(Thinning(), PATTERNS[pattern](), WEIGHTINGS[weighting]())
+        rehearsal = rehearsal_of(self.registry, self._sources)
+        objective = Objective(Thinning(), PATTERNS[pattern](), WEIGHTINGS[weighting](), rehearsal=rehearsal)
         self.module = self._module_cls(network, objective, self._sources)
         self.init_params_ = self._get_init_params(locals())

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scvi import REGISTRY_KEYS
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey, Key
+from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED, CategoricalKey, ContinuousKey, EmbeddingKey, Key
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, VectorField
 from sccountsdiff.model._measured import Measured, MeasuredByBatch, MeasuredGenes, MeasuredLayer
@@ -131,6 +131,8 @@ def _check_names(args: dict[str, Any]) -> None:
         names.append(args["perturbation_key"])
     elif args.get("control") is not None or args.get("perturbation_embeddings") is not None:
         raise ValueError("control and perturbation_embeddings describe the perturbation_key, which was not given.")
+    if MEASURED in names:
+        raise ValueError(f"{MEASURED!r} is reserved for what was measured (measured_genes). Rename the column.")
     if LIBRARY_SIZE in names:
         raise ValueError(
             f"{LIBRARY_SIZE!r} is reserved for the UMI total of a cell, which the model computes itself. Leave it out, "

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, Key
+from sccountsdiff.nets._library import Library, OneLibrary
 from sccountsdiff.process import Posterior, Registry
 
 DENOISERS: Registry[Denoiser] = Registry("denoiser")
@@ -21,6 +22,11 @@ class Denoiser(nn.Module, ABC):
         Condition keys that the network reads.
     condition_dropout
         Chance that a key is hidden in training; 0 means that the network has no learned null and cannot be guided.
+
+    Attributes
+    ----------
+    library
+        What the library sizes of a cell count: all features, unless a subclass says otherwise.
     """
 
     def __init__(self, keys: tuple[Key, ...], condition_dropout: float) -> None:
@@ -29,6 +35,7 @@ class Denoiser(nn.Module, ABC):
             raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}.")
         self.keys = tuple(keys)
         self.condition_dropout = condition_dropout
+        self.library: Library = OneLibrary(1.0)
 
     @abstractmethod
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:

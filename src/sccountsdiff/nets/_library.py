@@ -59,6 +59,10 @@ class Library(nn.Module, ABC):
         """Sums over the features of each group, ``(n_cells, n_groups)``."""
 
     @abstractmethod
+    def sizes(self, x: Tensor) -> Tensor:
+        """The same as a condition gives it: ``(n_cells,)`` for one group, ``(n_cells, n_groups)`` for several."""
+
+    @abstractmethod
     def weighted(self, x: Tensor, y: Tensor) -> Tensor:
         """Sums of products over the features of each group, ``(n_cells, n_groups)``; one may be one row."""
 
@@ -152,6 +156,10 @@ class OneLibrary(Library):
         """Sum over all features."""
         return x.sum(-1, keepdim=True)
 
+    def sizes(self, x: Tensor) -> Tensor:
+        """Sum over all features, ``(n_cells,)``."""
+        return x.sum(-1)
+
     def weighted(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of products over all features."""
         return torch.linalg.vecdot(x, y.expand_as(x)).unsqueeze(-1)
@@ -197,6 +205,10 @@ class LibraryPerGroup(Library):
     def total(self, x: Tensor) -> Tensor:
         """Sum over the features of each group."""
         return torch.stack([part.sum(-1) for part in x.split(self.n_features, -1)], -1)
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """Sums over the features of each group, ``(n_cells, n_groups)``."""
+        return self.total(x)
 
     def weighted(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of products over the features of each group."""

@@ -27,16 +27,21 @@ from sccountsdiff.objective._pattern import (
     SurvivalPattern,
     UniformSurvival,
 )
+from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehearsal, Scene
 from sccountsdiff.objective._weighting import WEIGHTINGS, BoundWeighting, PaperWeighting, Weighting
 
 __all__ = [
     "PATTERNS",
     "WEIGHTINGS",
+    "BlockRehearsal",
     "BoundWeighting",
     "EntrywiseSurvival",
     "MixtureSurvival",
+    "NoRehearsal",
     "Objective",
     "PaperWeighting",
+    "Rehearsal",
+    "Scene",
     "ScheduledSurvival",
     "Survival",
     "SurvivalPattern",

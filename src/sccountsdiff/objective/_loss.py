@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 from sccountsdiff.conditioning import LIBRARY_SIZE, Condition, drop_condition
 from sccountsdiff.nets import Denoiser
 from sccountsdiff.objective._pattern import MIN_DEAD, SurvivalPattern
+from sccountsdiff.objective._rehearsal import NoRehearsal, Rehearsal, Scene
 from sccountsdiff.objective._weighting import Weighting
 from sccountsdiff.process import Process
 
@@ -31,12 +32,15 @@ class Objective:
         Weight of each entry's loss.
     library_dropout
         Part of the cells whose library size is hidden, so that the network learns to estimate it.
+    rehearsal
+        What cells play that lack some genes.
     """
 
     process: Process
     pattern: SurvivalPattern
     weighting: Weighting
     library_dropout: float = 0.3
+    rehearsal: Rehearsal = field(default_factory=NoRehearsal)
 
     def loss(
         self,
@@ -66,7 +70,9 @@ class Objective:
         -------
         Losses ``(n_cells,)``, like nats under the bound's weighting.
         """
-        survival = self.pattern.draw(len(x_0), x_0[0].numel(), generator, x_0.device)
+        n_entries = x_0[0].numel()
+        drawn = Scene(self.pattern.draw(len(x_0), n_entries, generator, x_0.device), condition)
+        survival, condition = self.rehearsal.play(drawn, observed, n_entries, generator)
         condition = drop_condition(condition, denoiser.keys, denoiser.condition_dropout, generator)
         condition = _drop_library(condition, self.library_dropout, generator)
         alpha = _per_entry(survival.alpha, x_0)

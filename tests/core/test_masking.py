@@ -24,6 +24,7 @@ from sccountsdiff.process import (
     PosteriorBirths,
     RandomReveal,
     Shown,
+    Thinning,
     TokenPosterior,
     bridge,
 )
@@ -301,6 +302,17 @@ def test_only_what_is_wanted_is_predicted_again():
     Absorbing().remeasure(counting, seen, {}, wanted)
     assert len(passes) == 3
     assert (passes[2][:, 3] == 0).all()
+
+
+def test_a_walk_begins_from_cells_of_the_size_wanted():
+    x_0 = torch.full((500, 4), 3.0)
+    begun = Absorbing().begin(x_0, 0.25, torch.ones(500, 1), generator())
+    assert (~begun.isnan()).float().mean().item() == pytest.approx(0.25, abs=0.04)
+    assert Absorbing().begin(x_0, 0.0, torch.full((500, 1), 9.0)).isnan().all()
+    with pytest.raises(ValueError, match="whole, so that a walk cannot begin .* 2.5 times as large"):
+        Absorbing().begin(x_0, 0.25, torch.full((500, 1), 2.5))
+    thinned = Thinning().begin(x_0, 0.25, torch.full((500, 1), 2.0), generator())
+    assert thinned.mean().item() == pytest.approx(1.5, abs=0.1)
 
 
 def test_the_schedule_of_a_walk_is_the_one_that_was_chosen():

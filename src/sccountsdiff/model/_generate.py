@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,9 @@ LibrarySize = float | Sequence[float] | NDArray[Any] | AnnData | None
 class GenerateMixin(ForecastMixin):
     """Generation."""
 
+    #: Name of the law of births that suits the process.
+    _births: ClassVar[str] = "poisson"
+
     @torch.inference_mode()
     def generate(
         self,
@@ -59,7 +62,7 @@ class GenerateMixin(ForecastMixin):
         start_survival: float = 0.05,
         from_adata: AnnData | None = None,
         strength: float = 1.0,
-        births: str = "poisson",
+        births: str | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
         layer_added: str | None = None,
@@ -105,7 +108,8 @@ class GenerateMixin(ForecastMixin):
             With ``from_adata``, the part of each cell's molecules that is drawn anew: 1 keeps its library size and the
             keys not named, 0 keeps all molecules (for forecasts, which then move them).
         births
-            How births are drawn: ``"poisson"``, ``"posterior"`` or ``"binomial"`` (the paper's).
+            How births are drawn: ``"poisson"``, ``"posterior"`` or ``"binomial"`` (the paper's). ``None`` is
+            ``"poisson"`` for molecules, ``"posterior"`` for entries that return whole.
         batch_size
             Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
@@ -132,6 +136,7 @@ class GenerateMixin(ForecastMixin):
         _check_given(from_adata, n_cells, start, layer_added)
         number = seeded(seed)
         generator, rng = generators(number, self.module.device)
+        births = self._births if births is None else births
         options = WalkOptions(n_steps, births, attrition, batch_size, silent)
         rows = [resolve(row, self._sources) for row in condition_rows(condition)]
         approaches = [self._approach(method, row) for row in rows]

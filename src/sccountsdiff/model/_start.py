@@ -38,11 +38,11 @@ class Start(ABC):
         """Their UMI totals, ``(n_cells,)``."""
 
     def draw(self, plan: CellPlan, cells: NDArray[np.intp], process: Process, generator: torch.Generator) -> Tensor:
-        """Thin the cells to the survival; those of another size than wanted are thinned in proportion."""
+        """Bring the cells to the survival, at the size that is wanted."""
         wanted = plan.library_size[cells] / np.maximum(self.totals(plan, cells), 1)
-        alpha = torch.as_tensor((self.survival * np.nan_to_num(wanted, nan=1.0)).clip(0, 1), device=generator.device)
+        size = torch.as_tensor(np.nan_to_num(wanted, nan=1.0), device=generator.device).float().unsqueeze(-1)
         x_0 = torch.as_tensor(self.counts(plan, cells), device=generator.device)
-        return process.corrupt(x_0, alpha.float().unsqueeze(-1), generator)
+        return process.begin(x_0, self.survival, size, generator)
 
 
 @final

@@ -17,6 +17,8 @@ from sccountsdiff.process._schedule import LinearSchedule, Schedule
 
 #: A hidden entry. It is no number, so that no count can be taken for it and it cannot be clamped into one.
 MASK = math.nan
+#: How far the library size of a cell may be from the one wanted, as a part of it.
+SIZE_TOLERANCE = 1e-3
 
 
 @final
@@ -60,6 +62,17 @@ class Absorbing(Process):
         """Mask further: those seen at ``alpha_s`` stay with probability ``alpha_t / alpha_s``."""
         tiny = torch.finfo(alpha_s.dtype).tiny
         return self.corrupt(x_s, alpha_t / alpha_s.clamp_min(tiny), generator)
+
+    def begin(self, x_0: Tensor, survival: float, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Mask entries of cells that have the size that is wanted."""
+        other = (size - 1).abs() > SIZE_TOLERANCE
+        if survival > 0 and bool(other.any()):
+            raise ValueError(
+                f"Masked cells keep entries whole, so that a walk cannot begin from a cell of another library size: one "
+                f"would have to be {float(size[other][0]):.3g} times as large. Ask for the library size of the cells "
+                "that the walk begins from, or let it begin from nothing (start='zeros')."
+            )
+        return self.corrupt(x_0, torch.full_like(size, survival), generator)
 
     def shown(self, x_t: Tensor, alpha: Tensor) -> Shown:
         """Counts with 0 for MASK, and survival 1 or 0: what is masked is known entry by entry."""

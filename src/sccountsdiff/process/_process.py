@@ -134,6 +134,22 @@ class Process(ABC):
             Source of randomness, on the device of the counts; the global one if None.
         """
 
+    @abstractmethod
+    def begin(self, x_0: Tensor, survival: float, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """State at which a walk towards cells of another size can begin.
+
+        Parameters
+        ----------
+        x_0
+            Clean UMI counts, ``(n_cells, n_genes)``.
+        survival
+            Survival of the state; 0 is a walk from nothing.
+        size
+            Library size that is wanted over that of ``x_0``, ``(n_cells, 1)``.
+        generator
+            Source of randomness, on the device of the counts; the global one if None.
+        """
+
     def shown(self, x_t: Tensor, alpha: Tensor) -> Shown:
         """What a denoiser is shown of a state: the state itself unless a process says otherwise.
 

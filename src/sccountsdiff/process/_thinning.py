@@ -38,6 +38,10 @@ class Thinning(Process):
         tiny = torch.finfo(alpha_s.dtype).tiny
         return binomial(x_s, alpha_t / alpha_s.clamp_min(tiny), generator)
 
+    def begin(self, x_0: Tensor, survival: float, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Thin in proportion to the size."""
+        return self.corrupt(x_0, (survival * size).clamp(0, 1), generator)
+
     def revive(
         self,
         x_t: Tensor,

@@ -55,7 +55,7 @@ def make_adata(seed: int = 0, n_cells: int = N_CELLS) -> ad.AnnData:
 def quick_train(model: CountsDiff, max_epochs: int = 2, **kwargs) -> CountsDiff:
     """Train without noise on the terminal."""
     # Two epochs are a few steps: they need a larger rate than the default.
-    options = {"accelerator": "cpu", "enable_progress_bar": False, "plan_kwargs": {"lr": 1e-3}} | kwargs
+    options = {"accelerator": "cpu", "enable_progress_bar": False} | kwargs
     model.train(max_epochs, **options)
     return model
 

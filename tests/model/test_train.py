@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
-from sccountsdiff.model._rate import OneCycle
+from sccountsdiff.model._rate import OneCycle, default_rate
 
 
 class Raise(Callback):
@@ -36,10 +36,18 @@ class Epochs(Callback):
 
 
 @pytest.mark.parametrize(
-    ("n_cells", "least", "most"), [(500, 500, 1000), (3_000, 100, 200), (100_000, 10, 40), (1_000_000, 3, 10)]
+    ("n_cells", "least", "most"), [(500, 400, 600), (3_000, 80, 120), (100_000, 10, 20), (1_000_000, 3, 5)]
 )
 def test_default_epochs_fall_with_the_number_of_cells(n_cells, least, most):
     assert least <= default_max_epochs(n_cells, 128) <= most
+
+
+@pytest.mark.parametrize(
+    ("n_steps", "n_cells", "rate"),
+    [(0, 0, 1.6e-3), (160, 700, 1.6e-3), (1000, 700, 1.2e-3), (2000, 2000, 6e-4), (3000, 4000, 8e-4), (9000, 0, 4e-4)],
+)
+def test_short_trainings_and_many_cells_are_learned_faster(n_steps, n_cells, rate):
+    assert default_rate(n_steps, n_cells) == pytest.approx(rate)
 
 
 def test_training_lowers_the_held_out_bound_and_keeps_a_history(trained):

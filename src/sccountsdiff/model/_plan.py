@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from sccountsdiff.model._rate import OneCycle
+from sccountsdiff.model._rate import OneCycle, default_rate
 
 #: Passes through the network that one validation takes, roughly: cells times samples.
 _VALIDATION_PASSES = 1024
@@ -29,7 +29,8 @@ class DiffusionTrainingPlan(TrainingPlan):
     module
         The module.
     lr
-        Largest learning rate of the cycle.
+        Largest learning rate of the cycle; ``None`` follows the number of steps and of cells
+        (:func:`~sccountsdiff.model._rate.default_rate`).
     weight_decay
         Weight decay of AdamW.
     eps
@@ -44,7 +45,7 @@ class DiffusionTrainingPlan(TrainingPlan):
         self,
         module: BaseModuleClass,
         *,
-        lr: float = 4e-4,
+        lr: float | None = None,
         weight_decay: float = 1e-4,
         eps: float = 1e-8,
         warmup: float = 0.1,
@@ -96,6 +97,8 @@ class DiffusionTrainingPlan(TrainingPlan):
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW under a one-cycle schedule over the planned steps."""
+        n_steps = int(self.trainer.estimated_stepping_batches)
+        self.lr = default_rate(n_steps, self.n_obs_training or 0) if self.lr is None else self.lr
         optimizer: Optimizer = AdamW(
             [p for p in self.module.parameters() if p.requires_grad],
             lr=self.lr,
@@ -103,7 +106,7 @@ class DiffusionTrainingPlan(TrainingPlan):
             weight_decay=self.weight_decay,
             fused=self._can_fuse(),
         )
-        self.rate = OneCycle(int(self.trainer.estimated_stepping_batches), self.warmup)
+        self.rate = OneCycle(n_steps, self.warmup)
         scheduler = LambdaLR(optimizer, self.rate)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -32,8 +32,9 @@ _SHARDED = ("fsdp", "deepspeed", "model_parallel", "xla_fsdp")
 def default_max_epochs(n_cells: int, batch_size: int) -> int:
     """Epochs of a training, from the number of training cells.
 
-    About 3,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
-    cells: 7,500 at 20,000, 14,000 at 100,000 and 36,000 (5 epochs) at 1,000,000.
+    About 2,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
+    cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. See
+    :func:`~sccountsdiff.model._rate.default_rate` for the learning rate that goes with it.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def default_max_epochs(n_cells: int, batch_size: int) -> int:
     -------
     Number of passes over the training cells, between 1 and 1,000.
     """
-    steps = 3000 * max(1.0, n_cells / 2000) ** 0.4
+    steps = 2000 * max(1.0, n_cells / 2000) ** 0.4
     steps_per_epoch = math.ceil(n_cells / batch_size)
     return max(1, min(1000, math.ceil(steps / steps_per_epoch)))
 

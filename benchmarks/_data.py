@@ -38,13 +38,14 @@ def load(name: str) -> ad.AnnData:
     FileNotFoundError
         If the file is not in the folder named by ``SCCOUNTSDIFF_DATA``.
     """
-    adata = datasets.pbmc68k() if name == "pbmc68k" else _read(name)
+    adata = datasets.pbmc68k() if name == "pbmc68k" else read(name)
     labels = adata.obs["cell_type"].astype(str).to_numpy()
     counts = sp.csr_matrix(adata.X, dtype=np.float32)
     return ad.AnnData(counts, obs={"label": labels}, var=adata.var[[]].copy())
 
 
-def _read(name: str) -> ad.AnnData:
+def read(name: str) -> ad.AnnData:
+    """Return a file of the data folder as it is."""
     path = Path(os.environ.get("SCCOUNTSDIFF_DATA", "data")) / f"{name}.h5ad"
     if not path.exists():
         raise FileNotFoundError(f"{path} not found: set SCCOUNTSDIFF_DATA to the folder of the data; known: {DATASETS}")

@@ -1,0 +1,240 @@
+r"""What do conditions look like that were never measured?
+
+``kang_*``: the interferon-stimulated cells of one type are held out (every type with at least 40 of them).
+``norman_*``: one fifth of the double perturbations is held out (five folds). The 2,000 most dispersed genes of the
+training cells; scores are means over the held-out conditions:
+
+- ``pearson_delta``: over genes, correlation of predicted and measured change of mean log1p(CP10k) from the measured
+  control cells of the same type; ``mse_delta``: mean squared difference of the two;
+- ``e_distance``: unbiased energy distance (Euclidean, not squared) to the held-out cells in 30 principal components of
+  the log1p(CP10k) of training cells.
+
+``real_half`` is one half of the held-out cells against the other. The rules (``control``, ``additive``,
+``mean_response``, ``nearest_*``, ``latent_shift``) are in ``_studies.py``; ``scvi`` is conditional scVI: posterior
+predictive counts of the control cells with the other condition as batch. CountsDiff generates 500 cells from zeros
+by ``joint``, ``contrast`` and ``forecast``; ``cells`` moves the control cells themselves (``from_adata``,
+``strength=0``); ``guided`` and ``attrition`` are joint at guidance scale 2 and at attrition 0.3.
+
+``papalexi``: 80 % of the cells of each knock-down are trained on, and each knock-down is generated.
+``strength_pearson`` is the correlation over knock-downs of the energy distance to non-targeting cells, generated
+against held-out; ``control_e_distance`` that of generated non-targeting cells to held-out ones, and ``floor`` that of
+the training cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import functools
+import warnings
+from collections.abc import Callable
+
+import anndata as ad
+import numpy as np
+from _data import read, split_cells
+from _record import Record, arguments, markdown, run, show
+from _studies import (
+    CONTEXT,
+    CONTROL,
+    KANG_TYPES,
+    N_FOLDS,
+    PERTURBATION,
+    Asked,
+    LogCells,
+    Study,
+    additive,
+    control,
+    kang,
+    latent_shift,
+    mean_response,
+    nearest_cells,
+    nearest_shift,
+    norman,
+    real_half,
+    scores,
+)
+from _training import QUIET, prepare
+from sklearn.decomposition import PCA
+
+from sccountsdiff import CountsDiff, metrics
+
+KANG = {f"kang_{name.replace(' ', '_')}": name for name in KANG_TYPES}
+NORMAN = {f"norman_{fold}": fold for fold in range(N_FOLDS)}
+PAPALEXI = "papalexi"
+RULES = {rule.__name__: rule for rule in (control, additive, mean_response)}
+CONTEXT_RULES = {rule.__name__: rule for rule in (nearest_shift, nearest_cells, latent_shift)}
+OURS: dict[str, dict] = {
+    "countsdiff_joint": {"method": "joint"},
+    "countsdiff_guided": {"method": "joint", "guidance": 2.0},
+    "countsdiff_attrition": {"method": "joint", "attrition": 0.3},
+    "countsdiff_contrast": {"method": "contrast"},
+    "countsdiff_forecast": {"method": "forecast"},
+}
+CELLS = "countsdiff_cells"
+SCVI = "scvi"
+METHODS = ("real_half", *RULES, *CONTEXT_RULES, SCVI, *OURS, CELLS)
+SCORES = {"pearson_delta": 3, "e_distance": 2, "mse_delta": 4, "strength_pearson": 3, "control_e_distance": 3}
+N_GENERATED = 500
+PAPALEXI_METHODS = ("real_half", "countsdiff_joint", "countsdiff_forecast", SCVI)
+
+
+def applicable(method: str, data: str) -> bool:
+    """Whether a method can answer the question of a data set."""
+    if data == PAPALEXI:
+        return method in PAPALEXI_METHODS
+    return data in KANG or method not in (*CONTEXT_RULES, SCVI)
+
+
+@functools.lru_cache(maxsize=1)
+def study(data: str, seed: int) -> Study:
+    """Return the study behind a name."""
+    return kang(KANG[data]) if data in KANG else norman(NORMAN[data], seed)
+
+
+@functools.lru_cache(maxsize=1)
+def countsdiff_model(data: str, seed: int, max_epochs: int | None) -> CountsDiff:
+    """Return CountsDiff fitted to the training cells; one fit serves all ways of asking."""
+    train = knock_downs(seed)[0] if data == PAPALEXI else study(data, seed).train
+    prepare(seed)
+    CountsDiff.setup_anndata(train, labels_key=CONTEXT, perturbation_key=PERTURBATION, control=CONTROL)
+    model = CountsDiff(train)
+    model.train(max_epochs=max_epochs, **QUIET)
+    return model
+
+
+@functools.lru_cache(maxsize=1)
+def scvi_model(data: str, seed: int, max_epochs: int | None):
+    """Return scVI with the perturbation as batch and the context as covariate."""
+    import scvi
+
+    train = (knock_downs(seed)[0] if data == PAPALEXI else study(data, seed).train).copy()
+    prepare(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scvi.model.SCVI.setup_anndata(train, batch_key=PERTURBATION, categorical_covariate_keys=[CONTEXT])
+        model = scvi.model.SCVI(train, gene_likelihood="nb", use_observed_lib_size=True)
+        model.train(max_epochs=max_epochs, early_stopping=True, logger=False, **QUIET)
+    return model
+
+
+def predictor(method: str, data: str, seed: int, max_epochs: int | None) -> Callable[[Asked], LogCells]:
+    """Return the function from a held-out condition to predicted cells."""
+    asked_of = study(data, seed)
+    if method in RULES | CONTEXT_RULES:
+        return functools.partial((RULES | CONTEXT_RULES)[method], asked_of)
+    if method == SCVI:
+        return functools.partial(scvi_cells, scvi_model(data, seed, max_epochs), seed)
+    model = countsdiff_model(data, seed, max_epochs)
+    if method == CELLS:
+        return functools.partial(moved_cells, model, seed)
+    return functools.partial(generated_cells, model, seed, OURS[method])
+
+
+def generated_cells(model: CountsDiff, seed: int, options: dict, asked: Asked) -> LogCells:
+    """Return cells generated from zeros."""
+    condition = {CONTEXT: asked[0], PERTURBATION: asked[1]}
+    return metrics.log1p_cp10k(model.generate(condition, N_GENERATED, seed=seed, **options).X)
+
+
+def moved_cells(model: CountsDiff, seed: int, asked: Asked) -> LogCells:
+    """Return the control cells of the context under the other condition, each several times."""
+    cells = control_cells(model.adata, asked[0])
+    cells = ad.concat([cells] * max(1, round(N_GENERATED / cells.n_obs)), index_unique="-")
+    options = {"from_adata": cells, "strength": 0.0, "method": "forecast"}
+    return metrics.log1p_cp10k(model.generate({PERTURBATION: asked[1]}, seed=seed, **options).X)
+
+
+def scvi_cells(model, seed: int, asked: Asked) -> LogCells:
+    """Return posterior-predictive counts of the control cells of the context in the other batch."""
+    prepare(seed)
+    cells = control_cells(model.adata, asked[0])
+    repeats = max(1, round(N_GENERATED / cells.n_obs))
+    draws = [model.posterior_predictive_sample(cells, transform_batch=[asked[1]]) for _ in range(repeats)]
+    return metrics.log1p_cp10k(np.vstack([draw.todense() for draw in draws]))
+
+
+def control_cells(adata: ad.AnnData, context: str) -> ad.AnnData:
+    """Return the control cells of a context."""
+    return adata[((adata.obs[CONTEXT] == context) & (adata.obs[PERTURBATION] == CONTROL)).to_numpy()].copy()
+
+
+@functools.lru_cache(maxsize=1)
+def knock_downs(seed: int) -> tuple[ad.AnnData, ad.AnnData]:
+    """Return training and held-out cells of the knock-down study."""
+    adata = read("papalexi_thp1")
+    target = adata.obs["perturbation"].astype(str).replace("non-targeting", CONTROL).to_numpy()
+    cells = ad.AnnData(adata.X.tocsr().astype(np.float32), {CONTEXT: "THP-1", PERTURBATION: target}, adata.var[[]])
+    cells = cells[np.asarray(cells.X.sum(1)).ravel() > 0]
+    return tuple(cells[rows].copy() for rows in split_cells(cells.n_obs, seed))
+
+
+def strength(method: str, seed: int, max_epochs: int | None) -> dict[str, float]:
+    """Return how well the strength of each knock-down is recovered."""
+    train, test = knock_downs(seed)
+    pca = PCA(30, svd_solver="randomized", random_state=0).fit(metrics.log1p_cp10k(train.X))
+    parts = [
+        {
+            name: pca.transform(metrics.log1p_cp10k(cells.X[(cells.obs[PERTURBATION] == name).to_numpy()]))
+            for name in names
+        }
+        for cells, names in ((half, sorted(set(half.obs[PERTURBATION]))) for half in (train, test))
+    ]
+    source = {"real_half": lambda name: parts[0][name]}.get(method)
+    predict = source or (lambda name: pca.transform(knocked_down(method, name, seed, max_epochs)))
+    names = [name for name in parts[1] if name != CONTROL]
+    off_target = predict(CONTROL)
+    real = [metrics.e_distance(parts[1][CONTROL], parts[1][name]) for name in names]
+    generated = [metrics.e_distance(off_target, predict(name)) for name in names]
+    return {
+        "strength_pearson": float(np.corrcoef(real, generated)[0, 1]),
+        "control_e_distance": metrics.e_distance(parts[1][CONTROL], off_target),
+        "floor": metrics.e_distance(parts[1][CONTROL], parts[0][CONTROL]),
+    }
+
+
+def knocked_down(method: str, name: str, seed: int, max_epochs: int | None) -> LogCells:
+    """Return generated cells of one knock-down; the control itself is never forecast."""
+    asked = ("THP-1", name)
+    if method == SCVI:
+        return scvi_cells(scvi_model(PAPALEXI, seed, max_epochs), seed, asked)
+    options = OURS["countsdiff_joint" if name == CONTROL else method]
+    return generated_cells(countsdiff_model(PAPALEXI, seed, max_epochs), seed, options, asked)
+
+
+def summary(record: Record, score: str, digits: int) -> str:
+    """Return a Markdown table of one score: methods by groups of data sets, mean ± SD over seeds of the group mean."""
+    cells = record.values(score)
+    groups = {"kang (mean of 8 types)": KANG, "norman (mean of 5 folds)": NORMAN}
+    lines = []
+    for method in dict.fromkeys(method for method, _ in cells):
+        line = [method]
+        for names in groups.values():
+            found = [cells[method, name] for name in names if (method, name) in cells]
+            seeds = set.intersection(*map(set, found)) if len(found) == len(names) else set()
+            line.append(show([np.mean([one[seed] for one in found]) for seed in sorted(seeds)], digits))
+        lines.append(line)
+    return markdown(["method", *groups], lines)
+
+
+def main() -> None:
+    """Fill the record and print the tables."""
+    options = arguments(__doc__, METHODS, (*KANG, *NORMAN, PAPALEXI)).parse_args()
+    record = Record(options.results / "perturbation.csv")
+
+    def job(method: str, data: str, seed: int) -> dict[str, float]:
+        if data == PAPALEXI:
+            return strength(method, seed, options.max_epochs)
+        if method == "real_half":
+            return real_half(study(data, seed), seed)
+        return scores(study(data, seed), predictor(method, data, seed, options.max_epochs))
+
+    for data in [] if options.table else options.data:
+        part = argparse.Namespace(**copy.copy(vars(options)))
+        part.data, part.methods = [data], [method for method in options.methods if applicable(method, data)]
+        run(record, part, job)
+    for score, digits in SCORES.items():
+        print(f"\n{score}\n\n{summary(record, score, digits)}\n\n{record.table(score, digits)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,14 @@
-"""The scvi-tools shell around the engine: :class:`CountsDiff`."""
+"""The scvi-tools shell around the engine: :class:`CountsDiff` and :class:`DCM`."""
 
 from sccountsdiff.model._callbacks import SaveAveraged
 from sccountsdiff.model._countsdiff import CountsDiff
+from sccountsdiff.model._dcm import DCM
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
 from sccountsdiff.model._train import default_max_epochs
 
 __all__ = [
+    "DCM",
     "METHODS",
     "BoundEstimate",
     "CountsDiff",

@@ -67,6 +67,7 @@ class Job:
         for chunk, cells, minibatch in zip(pending, rows, minibatches, strict=True):
             generator = chunk_generator(seed, chunk, minibatch.counts.device)
             view = self.question.show(minibatch, cells)
+            self.engine.process.check_seen(view.survival)
             results = self.answer.of(self.method, self.engine, view, generator)
             sink.write(chunk, [self.answer.block(result[:, self.genes]) for result in results])
 

@@ -32,11 +32,6 @@ def fast_positive(scaled_log: Tensor) -> Tensor:
 class Head(nn.Module, ABC):
     """Last layer of a denoiser.
 
-    Attributes
-    ----------
-    n_outputs
-        Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
-
     Parameters
     ----------
     n_genes
@@ -45,6 +40,7 @@ class Head(nn.Module, ABC):
         What the library sizes count.
     """
 
+    #: Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
     n_outputs: int = 1
 
     @abstractmethod

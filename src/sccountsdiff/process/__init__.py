@@ -23,10 +23,14 @@ symbol                  meaning                                                 
 birth                   return probability of a missing molecule                   ``birth`` = :func:`bridge`
 ======================  =========================================================  ====================================
 
+Under masking (:class:`Absorbing`) the unit is the entry instead of the molecule: it survives whole, or is hidden. Death
+and return have the same probabilities.
+
 References
 ----------
 CountsDiff: diffusion on the natural numbers (arXiv 2604.03779): Prop. 3.1 (forward process), Prop. 3.2 (reverse step
-with attrition), Alg. 1 and 2.
+with attrition), Alg. 1 and 2. DCM: discrete diffusion for single-cell gene expression modeling (bioRxiv
+2026.02.19.705033): masking.
 """
 
 from sccountsdiff.process._absorbing import MASK, Absorbing

@@ -99,6 +99,16 @@ class Absorbing(Process):
             x_s = torch.where(~masked & _toss(x_t, death, generator), MASK, x_s)
         return x_s
 
+    def check_seen(self, survival: Tensor) -> None:
+        """Refuse entries that were seen in part, as those of a shallow cell are."""
+        partly = (survival > 0) & (survival < 1)
+        if bool(partly.any()):
+            raise ValueError(
+                "Masking hides and reveals whole entries: it cannot add molecules to an entry of which a part was seen "
+                f"(survival {float(survival[partly][0]):.3g}), as recovering a shallow cell would need. Hide entries "
+                "with a mask, or use a model of thinning."
+            )
+
     def remeasure(
         self, denoiser: Believes, seen: Shown, condition: Mapping[str, Tensor], wanted: Tensor | None = None
     ) -> Posterior:

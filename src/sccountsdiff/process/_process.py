@@ -159,6 +159,10 @@ class Process(ABC):
             State, ``(n_cells, n_genes)``.
         alpha
             Survival of its entries, broadcastable to ``x_t``.
+
+        Returns
+        -------
+        Counts and survivals.
         """
         return Shown(x_t, alpha)
 
@@ -189,6 +193,21 @@ class Process(ABC):
             How births are drawn from the posterior.
         generator
             Source of randomness, on the device of the counts; the global one if None.
+        """
+
+    @abstractmethod
+    def check_seen(self, survival: Tensor) -> None:
+        """Refuse survivals of which cells cannot be completed.
+
+        Parameters
+        ----------
+        survival
+            Part of each entry that was seen, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+
+        Raises
+        ------
+        ValueError
+            Naming the survival that offends.
         """
 
     @abstractmethod

@@ -57,6 +57,9 @@ class Thinning(Process):
         survivors = x_t if nobody_dies(death) else x_t - binomial(x_t, death, generator)
         return survivors + births.draw(posterior, birth, generator)
 
+    def check_seen(self, survival: Tensor) -> None:
+        """Any survival will do: what is missing of an entry can be added to what was seen of it."""
+
     def remeasure(
         self, denoiser: Believes, seen: Shown, condition: Mapping[str, Tensor], wanted: Tensor | None = None
     ) -> Posterior:

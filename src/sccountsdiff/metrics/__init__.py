@@ -24,6 +24,7 @@ from .counts import (
     rmse,
     total_ratio,
 )
+from .novelty import copied_fraction, nearest_distance, novelty_ks
 from .nulls import (
     false_positive_rate,
     made_up_correlations,
@@ -60,6 +61,7 @@ __all__ = [
     "LogPCA",
     "Metric",
     "bias",
+    "copied_fraction",
     "coverage_error",
     "crps",
     "crps_draws",
@@ -87,8 +89,10 @@ __all__ = [
     "mse_counts",
     "mse_delta",
     "mse_log1p_cp10k",
+    "nearest_distance",
     "nearest_neighbor_ratio",
     "negative_binomial_cdf",
+    "novelty_ks",
     "null_correlation",
     "null_correlations",
     "pearson_delta",

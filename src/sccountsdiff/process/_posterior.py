@@ -15,6 +15,7 @@ from typing import Self, final
 import torch
 from torch import Tensor
 
+from sccountsdiff.process._negative_binomial import draw_negative_binomial, quantile_negative_binomial
 from sccountsdiff.process._random import gamma, poisson
 from sccountsdiff.process._special import incomplete_beta
 
@@ -148,8 +149,7 @@ class Posterior(ABC):
         ValueError
             If the level lies outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise ValueError(f"A quantile level must lie strictly between 0 and 1, got {level}.")
+        _check_level(level)
         low = torch.full_like(self.rate, -1.0)
         high = (self.mean + 10 * self.variance.sqrt()).ceil() + 1
         while bool((self.cdf(high) < level).any()):
@@ -302,6 +302,15 @@ class GammaPoissonPosterior(Posterior):
         cdf = incomplete_beta(self.shape, missing.floor().clamp_min(0) + 1, self.shape / (self.shape + mean))
         return torch.where(missing < 0, 0.0, cdf)
 
+    def draw(self, generator: torch.Generator | None = None, fraction: Tensor | float = 1.0) -> Tensor:
+        """Draw from the negative-binomial law."""
+        return draw_negative_binomial(self.mean * fraction, self.shape, generator)
+
+    def quantile(self, level: float) -> Tensor:
+        """Negative-binomial quantile."""
+        _check_level(level)
+        return quantile_negative_binomial(torch.tensor(level, device=self.rate.device), self.mean, self.shape)
+
     def with_rate(self, rate: Tensor) -> GammaPoissonPosterior:
         """Gamma posterior with another mean and the same shape."""
         return GammaPoissonPosterior(rate, self.shape, self.alpha)
@@ -313,3 +322,8 @@ class GammaPoissonPosterior(Posterior):
             torch.where(mask, self.shape, other.shape),
             torch.where(mask, self.alpha, other.alpha),
         )
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"A quantile level must lie strictly between 0 and 1, got {level}.")

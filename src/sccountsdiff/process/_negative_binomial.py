@@ -1,0 +1,116 @@
+"""Negative-binomial draws and quantiles, fast where most counts are zero.
+
+Both look for the smallest count whose distribution function reaches a level: a uniform number in a draw. Nearly all
+entries stop at 0, which one comparison settles; the others climb up count by count, fewer of them in each step.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sccountsdiff.process._random import gamma, poisson
+from sccountsdiff.process._special import incomplete_beta
+
+#: Largest variance of an entry whose counts are climbed to.
+_CLIMBED = 300.0
+#: Distance between the uniform numbers of a float32 generator.
+_UNIFORM_STEP = 2.0**-24
+#: Terms of a sum to 1 that float64 does not notice.
+_NEGLIGIBLE = 1e-17
+
+
+def draw_negative_binomial(mean: Tensor, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Draw counts of variance ``mean + mean ** 2 / size``.
+
+    Parameters
+    ----------
+    mean
+        Means, ``(n_cells, n_genes)``.
+    size
+        Sizes (shapes of the Gamma law of the rate), broadcastable to ``mean``.
+    generator
+        Source of randomness, on the device of the means; the global one if None.
+
+    Returns
+    -------
+    Integer-valued floats ``(n_cells, n_genes)``.
+    """
+    size = size.expand_as(mean)
+    if mean.device.type != "cpu":  # there all entries are drawn at once, and picking some would wait for the device
+        return poisson(gamma(size, generator) * (mean / size), generator)
+    odds = mean / size
+    wide = mean * (1 + odds) > _CLIMBED
+    # One minus the usual uniform number, so that rare counts have all digits.
+    above = torch.rand(mean.shape, generator=generator, dtype=torch.float32)
+    some = _positions((above < -torch.expm1(-size * torch.log1p(odds))) & ~wide)
+    finer = torch.rand(len(some), generator=generator, dtype=torch.float64) * _UNIFORM_STEP
+    above, *law = (values.reshape(-1)[some].double() for values in (above, mean, size))
+    counts = torch.zeros(mean.numel(), dtype=mean.dtype)
+    counts[some] = _climb(1 - (above + finer), *law).to(mean.dtype)
+    counts = counts.view(mean.shape)
+    if bool(wide.any()):
+        counts[wide] = poisson(gamma(size[wide], generator) * odds[wide], generator)
+    return counts
+
+
+def quantile_negative_binomial(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+    """Smallest counts whose distribution function reaches a level.
+
+    Parameters
+    ----------
+    level
+        Strictly between 0 and 1, broadcastable to ``mean``.
+    mean, size
+        Means, and sizes broadcastable to them.
+
+    Returns
+    -------
+    Integer-valued floats of the shape and type of ``mean``.
+    """
+    law = [values.double().expand_as(mean).reshape(-1) for values in (level, mean, size)]
+    wide = law[1] * (1 + law[1] / law[2]) > _CLIMBED
+    counts = torch.zeros_like(law[1])
+    for some, find in ((_positions(~wide), _climb), (_positions(wide), _bisect)):
+        if len(some):
+            counts[some] = find(*(values[some] for values in law))
+    return counts.view(mean.shape).to(mean.dtype)
+
+
+def _climb(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+    """Take away probabilities from 0 on until nothing of the level is left."""
+    counts = torch.zeros_like(mean)
+    probability = torch.exp(-size * torch.log1p(mean / size))
+    left, count = level - probability, 0
+    entry = _positions(left > 0)
+    left, probability, size, share = (v[entry] for v in (left, probability, size, mean / (mean + size)))
+    while len(entry):
+        growth = share * (size + count) / (count + 1)
+        probability, count = probability * growth, count + 1
+        left = left - probability
+        counts[entry] = count
+        # Beyond the mode rounding may leave something of a level close to 1 for ever.
+        on = _positions((left > 0) & ((probability > _NEGLIGIBLE) | (growth > 1)))
+        entry, left, probability, size, share = (v[on] for v in (entry, left, probability, size, share))
+    return counts
+
+
+def _positions(where: Tensor) -> Tensor:
+    """Flat positions of the true entries."""
+    return where.reshape(-1).nonzero().squeeze(1)
+
+
+def _bisect(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+    """Halve an interval that holds the quantile."""
+
+    def reaches(count: Tensor) -> Tensor:
+        return incomplete_beta(size, count + 1, size / (size + mean)) >= level
+
+    low = torch.full_like(mean, -1.0)
+    high = (mean + 10 * (mean + mean**2 / size).sqrt()).ceil() + 1
+    while not bool(reaches(high).all()):
+        high = torch.where(reaches(high), high, 2 * high)
+    while bool((high - low > 1).any()):
+        middle = ((low + high) / 2).floor()
+        low, high = torch.where(reaches(middle), low, middle), torch.where(reaches(middle), middle, high)
+    return high

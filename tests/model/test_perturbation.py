@@ -202,7 +202,8 @@ def test_perturbations_without_cells_need_a_vector(quick_train):
 def test_the_same_cells_under_another_condition(screen):
     control = screen.adata[(screen.adata.obs["cell_type"] == "monocyte") & (screen.adata.obs["drug"] == "control")]
     control = control.copy()
-    moved = screen.generate({"drug": "TNF"}, from_adata=control, method="forecast", strength=0.0, seed=0)
+    moved = screen.generate({"drug": "TNF"}, from_adata=control, strength=0.0, seed=0)
+    assert moved.uns["sccountsdiff"]["generated"]["approach"] == "forecast"
     assert list(moved.obs_names) == list(control.obs_names)
     assert (moved.obs["cell_type"] == "monocyte").all()
     raised, before = profile(moved)[3:6].sum(), profile(control)[3:6].sum()

@@ -57,8 +57,8 @@ class ForecastMixin(WalkMixin):
         """The perturbation key, if there is one."""
         return next((source for source in self._sources if source.registry_key == PERTURBATION_KEY), None)
 
-    def _approach(self, method: str, row: Row) -> Approach:
-        """How a condition is imposed; ``"auto"`` forecasts what was not measured where that can be done.
+    def _approach(self, method: str, row: Row, same_cells: bool) -> Approach:
+        """How a condition is imposed; ``"auto"`` forecasts where that can be done and the model has nothing better.
 
         Raises
         ------
@@ -68,15 +68,19 @@ class ForecastMixin(WalkMixin):
         source = self._perturbation
         approach = make_approach(method, source)
         if method != "auto":
-            if approach.moves or not isinstance(approach, Joint):
+            if not isinstance(approach, Joint):
                 self._check_perturbed(method, row)
             return approach
-        categorical = [s.name for s in self._sources if s.names is not None]
-        measured = len(self._population.matching(row, categorical)) > 0
-        if measured or not has_control(source) or source.name not in row or self.adata is None:
+        if source is None or not has_control(source) or source.name not in row or self.adata is None:
             return approach
         forecast = make_approach("forecast", source)
-        return forecast if len(self._population.matching(forecast.template(row), categorical)) else approach
+        if same_cells:
+            return forecast
+        categorical = [s.name for s in self._sources if s.names is not None]
+        measured, with_control = (
+            len(self._population.matching(given, categorical)) > 0 for given in (row, forecast.template(row))
+        )
+        return forecast if with_control and not measured else approach
 
     def _check_perturbed(self, method: str, row: Row) -> None:
         assert self._perturbation is not None

@@ -90,8 +90,8 @@ class GenerateMixin(ForecastMixin):
             How the condition is imposed. ``"joint"``: the model is told all of it. ``"contrast"``: log rates of the
             control of the same context, plus the effect of the perturbation by itself, at every step. ``"forecast"``:
             cells of the control of the same context, moved gene by gene to the profile that is forecast from all
-            measured conditions. ``"auto"``: joint where the combination was measured, else forecast if the model knows
-            a control and the training data are attached, else joint.
+            measured conditions. ``"auto"``: forecast for combinations without training cells and for perturbations of
+            ``from_adata``, if the model knows a control and the training data are attached; else joint.
         n_steps
             Steps of the walk from empty to whole cells.
         attrition
@@ -139,7 +139,7 @@ class GenerateMixin(ForecastMixin):
         births = self._births if births is None else births
         options = WalkOptions(n_steps, births, attrition, batch_size, silent)
         rows = [resolve(row, self._sources) for row in condition_rows(condition)]
-        approaches = [self._approach(method, row) for row in rows]
+        approaches = [self._approach(method, row, from_adata is not None) for row in rows]
         survival = _start_survival(start, start_survival, from_adata, strength)
         sizes = self._totals(library_size)
         if from_adata is None:

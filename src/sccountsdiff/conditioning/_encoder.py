@@ -29,7 +29,8 @@ class ConditionEncoder(nn.Module):
         self.keys = tuple(keys)
         self.width = width
         self.encoders = nn.ModuleList(key.encoder(width) for key in self.keys)
-        self.null_tokens = nn.Parameter(torch.randn(len(self.keys), width) * 0.02)
+        # Without keys there is nothing to learn; data-parallel training asks for a gradient of every parameter.
+        self.null_tokens = nn.Parameter(torch.randn(len(self.keys), width) * 0.02, requires_grad=bool(self.keys))
 
     def forward(self, condition: Condition, n_cells: int) -> Tensor:
         """Tokens ``(n_cells, n_keys, width)``."""

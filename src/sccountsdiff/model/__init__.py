@@ -5,16 +5,19 @@ from sccountsdiff.model._countsdiff import CountsDiff
 from sccountsdiff.model._dcm import DCM
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
+from sccountsdiff.model._order import BlockShuffled, Shuffled
 from sccountsdiff.model._train import default_max_epochs
 
 __all__ = [
     "DCM",
     "METHODS",
+    "BlockShuffled",
     "BoundEstimate",
     "CountsDiff",
     "Direct",
     "Method",
     "RePaint",
     "SaveAveraged",
+    "Shuffled",
     "default_max_epochs",
 ]

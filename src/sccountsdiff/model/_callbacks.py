@@ -103,8 +103,7 @@ class KeepBest(Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Compare with the best so far."""
         bounds: Tensor | None = getattr(pl_module, "held_out_bounds", None)
-        # With several processes each sees a part of the cells only, and they must not decide differently.
-        if bounds is None or trainer.sanity_checking or trainer.world_size > 1:
+        if bounds is None or trainer.sanity_checking:
             return
         self.last = bounds
         if self.best is None or bounds.mean() < self.best.mean():
@@ -165,7 +164,8 @@ class SaveLast(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save if the last time is long ago."""
-        if time.monotonic() - self._saved_at >= self.SECONDS:
+        # The clocks of two processes differ, and all have to take part.
+        if trainer.strategy.broadcast(time.monotonic() - self._saved_at >= self.SECONDS):
             self.save(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

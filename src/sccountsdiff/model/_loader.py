@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
-from scvi.dataloaders import AnnDataLoader, DataSplitter
+from scvi.dataloaders import AnnDataLoader
 from torch.utils.data import Dataset
 
 from sccountsdiff.data import InvalidCountsError, check_counts, keep_measured, read_rows, row_readable
@@ -40,16 +40,23 @@ class CountsDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int | list[int]) -> dict[str, Any]:
+        return self.tensors(self.read(index))
+
+    def read(self, index: int | list[int] | NDArray[np.integer]) -> dict[str, Any]:
+        """Checked rows by registry key; sparse counts are still sparse."""
         rows = np.atleast_1d(self.rows[index])
-        tensors = {key: column[rows] for key, column in self.columns.items()}
+        values = {key: column[rows] for key, column in self.columns.items()}
         counts = read_rows(self.counts, rows)
         if self.observed is not None:
             observed = dense_rows(self.observed, rows).astype(bool)
             counts = keep_measured(counts, observed)
-            tensors[OBSERVED_KEY] = observed
+            values[OBSERVED_KEY] = observed
         self._check(counts)
-        tensors[REGISTRY_KEYS.X_KEY] = self._tensor(counts)
-        return tensors
+        return values | {REGISTRY_KEYS.X_KEY: counts}
+
+    def tensors(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Rows as they go to the network: float counts, dense or as a sparse tensor."""
+        return values | {REGISTRY_KEYS.X_KEY: self._tensor(values[REGISTRY_KEYS.X_KEY])}
 
     def _check(self, counts: Any) -> None:
         found = check_counts(counts.data if sparse.issparse(counts) else counts.ravel())
@@ -78,19 +85,6 @@ class CountsDataLoader(AnnDataLoader):
         if not shuffle:
             # Even without workers or shuffling an iterator of torch draws a seed, by default from the global generator.
             self.generator = torch.Generator()
-
-
-class CountsDataSplitter(DataSplitter):
-    """:class:`~scvi.dataloaders.DataSplitter` over :class:`CountsDataLoader`."""
-
-    data_loader_cls = CountsDataLoader
-
-    def __init__(self, adata_manager: AnnDataManager, train_size: float | None = None, **kwargs: Any) -> None:
-        with warnings.catch_warnings():
-            # A last minibatch of one or two cells does no harm here: no layer takes statistics over cells. An explicit
-            # train_size keeps such cells from being moved into the validation set.
-            warnings.filterwarnings("ignore", message="Last batch will have a small size")
-            super().__init__(adata_manager, train_size=0.9 if train_size is None else train_size, **kwargs)
 
 
 class _Source:

@@ -10,6 +10,7 @@ from scvi.train import TrainingPlan
 from torch import Tensor
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics.utilities.distributed import gather_all_tensors
 
 from sccountsdiff.model._rate import OneCycle, default_rate
 
@@ -60,6 +61,11 @@ class DiffusionTrainingPlan(TrainingPlan):
         self._loss_sum: Tensor | float = 0.0
         self._n_steps = 0
 
+    def on_train_start(self) -> None:
+        """Let each process draw survivals of its own."""
+        if self.trainer.world_size > 1:
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the minibatch."""
         loss = self.module.cell_loss(batch).mean()
@@ -71,13 +77,14 @@ class DiffusionTrainingPlan(TrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Log the mean training loss, and stop if it is no number any more."""
         mean = torch.as_tensor(self._loss_sum / max(self._n_steps, 1))
+        mean = self.trainer.strategy.reduce(mean)  # so that no process is left waiting for one that stops
         self._loss_sum, self._n_steps = 0.0, 0
         if not bool(torch.isfinite(mean)):
             raise RuntimeError(
                 f"The training loss is {float(mean)} in epoch {self.current_epoch}. Lower the learning rate "
                 "(plan_kwargs={'lr': 3e-4}) or train in full precision (precision='32-true')."
             )
-        self.log("train_loss", mean, prog_bar=True, sync_dist=self.use_sync_dist)
+        self.log("train_loss", mean, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Bound of each cell of the minibatch."""
@@ -89,11 +96,14 @@ class DiffusionTrainingPlan(TrainingPlan):
         """Log the bound."""
         if not self._bounds:
             return
-        self.held_out_bounds = torch.cat(self._bounds).float().cpu()
+        bounds = torch.cat(self._bounds).float()
+        if self.trainer.world_size > 1:  # all processes see the same bounds, and decide the same
+            bounds = torch.cat(gather_all_tensors(bounds))
+        self.held_out_bounds = bounds.cpu()
         self._bounds = []
-        mean = self.held_out_bounds.mean()
-        self.log("elbo_validation", mean, prog_bar=True, sync_dist=self.use_sync_dist)
-        self.log("validation_loss", mean, sync_dist=self.use_sync_dist)
+        mean = bounds.mean()
+        self.log("elbo_validation", mean, prog_bar=True, sync_dist=True)
+        self.log("validation_loss", mean, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW under a one-cycle schedule over the planned steps."""

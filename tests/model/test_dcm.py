@@ -86,6 +86,14 @@ def test_expression_of_a_gene_comes_from_the_other_genes(dcm):
     np.testing.assert_allclose(before, after, rtol=1e-4)
 
 
+def test_features_and_predictive_counts(dcm):
+    assert dcm.get_latent_representation().shape == (dcm.adata.n_obs, 32)
+    draws = dcm.posterior_predictive_sample(seed=0).todense()
+    counts = dcm.adata.layers["counts"].toarray()
+    assert np.issubdtype(draws.dtype, np.integer)
+    assert draws.mean() == pytest.approx(counts.mean(), rel=0.15)  # a few dozen steps of training
+
+
 def test_generated_cells_are_of_the_type_and_depth_asked_for(dcm):
     cells = dcm.generate([{"cell_type": "B cell"}, {"cell_type": "monocyte"}], n_cells=40, library_size=90, seed=1)
     counts = cells.X.toarray()
@@ -162,6 +170,8 @@ def test_what_tokens_cannot_do_is_refused_with_the_reason(dcm):
         dcm.generate(n_cells=3, start="empirical", library_size=1000)
     with pytest.raises(NotImplementedError, match="law of counts"):
         dcm.get_normalized_expression(n_samples=5)
+    with pytest.raises(NotImplementedError, match="law of counts"):
+        dcm.differential_expression(groupby="cell_type", group1="B cell", silent=True)
 
 
 def test_an_empirical_start_keeps_entries_of_training_cells(dcm):

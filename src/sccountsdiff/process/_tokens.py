@@ -90,7 +90,8 @@ class TokenPosterior(Posterior):
         large = count == self.n_explicit
         count[large] += self._tail(large).draw(generator)
         shown = (1 - self.alpha) * fraction
-        return count if bool((shown == 1).all()) else binomial(count, shown, generator)
+        # All or nothing needs no dice.
+        return binomial(count, shown, generator) if bool(((shown > 0) & (shown < 1)).any()) else count * shown
 
     def log_prob(self, missing: Tensor) -> Tensor:
         """Log probability of hidden counts; 0 where an entry was seen, since nothing can be missing there.

@@ -216,6 +216,14 @@ def test_the_same_cells_under_another_condition(screen):
     )
 
 
+def test_cells_can_be_moved_to_a_given_profile(screen):
+    wanted = pd.Series({"gene_0": 7.0, "gene_20": 4.0})
+    cells = screen.generate({"cell_type": "NK", "drug": "control"}, 100, profile=wanted, seed=0)
+    mean = np.log1p(1e4 * cells.X.toarray() / cells.X.sum(1)).mean(0).A1
+    assert mean[0] == pytest.approx(7.0, abs=0.2)
+    assert mean[20] == pytest.approx(4.0, abs=0.4)
+
+
 def test_counterfactuals_go_to_a_layer(screen):
     cells = make_study(3, per_group=2)
     assert screen.generate({"drug": "IFN"}, from_adata=cells, strength=0.5, layer_added="with_IFN", seed=0) is None
@@ -243,6 +251,9 @@ def test_library_sizes_of_other_cells(screen):
         pytest.param({"condition": {"cell_type": "NK"}, "method": "forecast"}, "name 'drug'", id="no perturbation"),
         pytest.param({"condition": {"drug": "IFN+LPS"}}, "'LPS' is no category", id="part"),
         pytest.param({"guidance": -1.0}, "between 0", id="guidance"),
+        pytest.param({"profile": pd.Series({"gene_x": 1.0})}, "does not know: 'gene_x'", id="gene"),
+        pytest.param({"profile": pd.Series([1.0, 2.0], ["gene_0"] * 2)}, "more than once: 'gene_0'", id="twice"),
+        pytest.param({"profile": pd.Series({"gene_0": -1.0})}, "at least 0; it is not for 'gene_0'", id="negative"),
         pytest.param({"layer_added": "new"}, "from_adata, which was not given", id="layer"),
         pytest.param({"from_adata": make_study(1, 1), "n_cells": 2}, "leave out n_cells", id="both"),
         pytest.param(

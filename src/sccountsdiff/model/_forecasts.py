@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from torch import Tensor
 from sccountsdiff.conditioning import CombinationKey, Forecast
 from sccountsdiff.model._approach import Approach, Joint, Row, control_level, has_control, make_approach
 from sccountsdiff.model._module import Cells, fresh_measurement
-from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles
+from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles, wanted_profile
 from sccountsdiff.model._request import CellPlan
 from sccountsdiff.model._setup import PERTURBATION_KEY, ConditionSource
 from sccountsdiff.model._walker import WalkMixin, WalkOptions
@@ -124,6 +125,20 @@ class ForecastMixin(WalkMixin):
                 codes[group.cells] = group.wanted
         moved = sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]
         return moved, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))
+
+    def _move_to(
+        self,
+        profile: pd.Series | None,
+        counts: sparse.csr_matrix,
+        plan: CellPlan,
+        options: WalkOptions,
+        generator: torch.Generator,
+    ) -> sparse.csr_matrix:
+        """Move all cells to the profile that a user gave, if any."""
+        if profile is None:
+            return counts
+        wanted = wanted_profile(profile, self._gene_names)
+        return self._move(counts, plan, np.arange(len(plan)), wanted, options, generator)
 
     def _groups(
         self, plan: CellPlan, rows: Sequence[Row], approaches: Sequence[Approach], same_cells: bool

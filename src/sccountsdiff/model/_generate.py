@@ -61,6 +61,7 @@ class GenerateMixin(ForecastMixin):
         start: Literal["zeros", "empirical"] = "zeros",
         start_survival: float = 0.05,
         from_adata: AnnData | None = None,
+        profile: pd.Series | None = None,
         strength: float = 1.0,
         births: str | None = None,
         batch_size: int | None = None,
@@ -103,6 +104,9 @@ class GenerateMixin(ForecastMixin):
             Part of the molecules kept by an empirical start.
         from_adata
             Cells to show under another condition, set up like the training data: the same cells, with the keys that
+        profile
+            Mean of log1p(CP10k) by gene name that the cells are to have: they are moved to it, like to a forecast. Genes
+            that it does not name are left to the model.
             ``condition`` names replaced. One condition for all of them, or one for each.
         strength
             With ``from_adata``, the part of each cell's molecules that is drawn anew: 1 keeps its library size and the
@@ -153,9 +157,11 @@ class GenerateMixin(ForecastMixin):
         counts, plan, trust = self._move_all(counts, plan, rows, approaches, from_adata is not None, options, generator)
         note = provenance(
             "generate",
+        counts = self._move_to(profile, counts, plan, options, generator)
             condition=condition,
             approach=", ".join(dict.fromkeys(approach.name for approach in approaches)),
             forecast_held_out_pearson=trust,
+            profile=profile,
             guidance=guidance,
             n_steps=n_steps,
             attrition=attrition,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CombinationKey, Profiles
 from sccountsdiff.model._module import Cells
+from sccountsdiff.model._text import listed
 from sccountsdiff.sampling import log1p_cp10k
 
 
@@ -83,6 +86,29 @@ def _assemble(
         None if key.vectors is None else similarity(key.vectors.double()),
     )
     return MeasuredProfiles(profiles, contexts)
+
+
+def wanted_profile(profile: pd.Series, genes: pd.Index) -> Tensor:
+    """Mean of log1p(CP10k) of each gene of the model, NaN where the profile does not name it, ``(n_genes,)``.
+
+    Raises
+    ------
+    ValueError
+        If it names genes that the model does not know, a gene twice, or a value is no number of at least 0.
+    """
+    unknown = profile.index[~profile.index.isin(genes)]
+    if len(unknown):
+        raise ValueError(f"profile names genes that the model does not know: {listed(unknown)}. Drop them.")
+    twice = profile.index[profile.index.duplicated()]
+    if len(twice):
+        raise ValueError(f"profile names genes more than once: {listed(twice)}. Keep one value for each.")
+    values = profile.to_numpy(dtype=float)
+    wrong = ~(np.isfinite(values) & (values >= 0))
+    if wrong.any():
+        raise ValueError(
+            f"profile must be the mean of log1p(CP10k), at least 0; it is not for {listed(profile.index[wrong])}."
+        )
+    return torch.as_tensor(profile.reindex(genes).to_numpy(dtype=float))
 
 
 def effective_members(key: CombinationKey, codes: Tensor, control: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import final
 
@@ -89,7 +90,7 @@ def fit_transport(
     x_0, fresh, library
         As in :meth:`Transport.draw`.
     profile
-        Wanted mean of log1p(CP10k), ``(n_genes,)``.
+        Wanted mean of log1p(CP10k), ``(n_genes,)``; NaN for genes that may go where they like.
     n_rounds
         Number of corrections.
     generator
@@ -104,6 +105,6 @@ def fit_transport(
     for _ in range(n_rounds):
         moved = log1p_cp10k(transport.draw(x_0, fresh, library, generator)).mean(0)
         step = wanted - torch.expm1(moved).clamp_min(_SMALLEST).log()
-        limit = torch.tensor(_LARGEST_STEP).log()
-        transport = Transport(transport.log_ratio + step.clamp(-limit, limit))
+        limit = math.log(_LARGEST_STEP)
+        transport = Transport(transport.log_ratio + step.nan_to_num(0.0).clamp(-limit, limit))
     return transport

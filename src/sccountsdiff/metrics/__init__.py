@@ -13,6 +13,7 @@ from .calibration import (
     randomized_pit,
     sample_cdf,
 )
+from .classifiers import label_transfer_accuracy, two_sample_auc
 from .counts import (
     bias,
     expected_log1p_cp10k,
@@ -74,6 +75,7 @@ __all__ = [
     "gene_correlation_agreement",
     "half_mean_difference",
     "interval_coverage",
+    "label_transfer_accuracy",
     "library_size_mean_ratio",
     "library_size_sd_ratio",
     "list_metrics",
@@ -105,6 +107,7 @@ __all__ = [
     "spearman_delta",
     "top_response_overlap",
     "total_ratio",
+    "two_sample_auc",
     "variance_error",
     "zero_fraction_difference",
 ]

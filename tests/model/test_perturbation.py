@@ -10,6 +10,7 @@ import scipy.sparse as sp
 import scvi
 
 from sccountsdiff import CountsDiff
+from sccountsdiff.model._population import Population
 
 GENES = 24
 EFFECTS = {"control": (), "IFN": (0, 1, 2), "TNF": (3, 4, 5)}
@@ -75,6 +76,13 @@ def test_vectors_are_found_by_name(study):
     assert (source.key.vectors[list(source.categories).index("control")] == 0).all()
     assert list(source.names.column(codes)) == list(study.obs["drug"])
     assert source.names.code("LPS+IFN", "drug") > 0
+
+
+def test_codes_of_large_combinations_are_remembered():
+    codes = np.array([3, 2**40])
+    population = Population.of(np.arange(2), np.ones(2), {"drug": codes})
+    assert population.matching({"drug": 2**40}, ["drug"]).tolist() == [1]
+    assert Population.of(np.arange(2), np.ones(2), {"drug": codes[:1]}).values["drug"].dtype == np.int32
 
 
 @pytest.mark.parametrize(

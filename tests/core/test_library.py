@@ -139,3 +139,17 @@ def test_statistics_tell_unknown_sizes_and_what_was_seen():
     torch.testing.assert_close(size, torch.zeros(5, 2))
     assert torch.equal(unknown, torch.tensor([[0.0, 1.0]]).expand(5, -1))
     assert torch.equal(statistics.summary(x, alpha, None).unbind(1)[-1], torch.ones(5, 2))
+
+
+def test_the_size_of_a_hidden_group_is_for_the_network_to_tell():
+    """A shift of its logits moves the size that is expected, and no share."""
+    sized = SizedSoftmax(LibraryPerGroup([72.0, 8.0], GROUPS))
+    x, alpha = counts(), torch.cat([torch.ones(5, 8), torch.zeros(5, 4)], -1)
+    share = sized.library.log_share(N_GENES, x.mean(0)).expand(5, -1)
+    shift = torch.cat([torch.zeros(8), torch.full((4,), math.log(3.0))])
+    plain, shifted = (sized(logits, x * alpha, alpha, None).split(GROUPS, -1) for logits in (share, share + shift))
+    torch.testing.assert_close(plain[1].sum(-1), torch.full((5,), 8.0))
+    torch.testing.assert_close(shifted[1], 3 * plain[1])
+    torch.testing.assert_close(shifted[0], plain[0])
+    given = GivenTotals(torch.full((5, 2), 30.0))
+    torch.testing.assert_close(sized(share + shift, x, alpha, given), sized(share, x, alpha, given))

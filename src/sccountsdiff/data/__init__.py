@@ -3,6 +3,7 @@
 from sccountsdiff.data._digest import Digest, digest
 from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import keep_measured, read_rows, row_chunks, row_readable, take_columns
+from sccountsdiff.data._modalities import MODALITY_KEY, boolean_layers, join_modalities, split_modalities, write_back
 from sccountsdiff.data._nulls import plant_null_genes
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
 from sccountsdiff.data._result_store import ResultStore
@@ -11,6 +12,7 @@ from sccountsdiff.data._sink import MemorySink, Sink, smaller_form
 
 __all__ = [
     "MAX_COUNT",
+    "MODALITY_KEY",
     "AllOf",
     "CountScan",
     "Digest",
@@ -19,9 +21,11 @@ __all__ = [
     "Panels",
     "ResultStore",
     "Sink",
+    "boolean_layers",
     "check_counts",
     "concat_panels",
     "digest",
+    "join_modalities",
     "keep_measured",
     "mar_mask",
     "mcar_mask",
@@ -34,6 +38,8 @@ __all__ = [
     "row_readable",
     "scan_counts",
     "smaller_form",
+    "split_modalities",
     "take_columns",
     "thinning_split",
+    "write_back",
 ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from anndata import AnnData
+from mudata import MuData
 from numpy.typing import ArrayLike
 from scvi import REGISTRY_KEYS
 from scvi.data import AnnDataManager
@@ -18,6 +20,7 @@ from sccountsdiff.model._generate import GenerateMixin
 from sccountsdiff.model._loader import CountsDataLoader
 from sccountsdiff.model._markers import MarkersMixin
 from sccountsdiff.model._module import CountDiffusionModule
+from sccountsdiff.model._mudata import MuDataMixin
 from sccountsdiff.model._query import QueryMixin
 from sccountsdiff.model._setup import condition_sources, make_fields
 from sccountsdiff.model._summary import SummaryMixin
@@ -25,7 +28,7 @@ from sccountsdiff.model._train import TrainMixin
 from sccountsdiff.nets import DENOISERS, Denoiser
 
 
-class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, GenerateMixin):
+class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, GenerateMixin):
     """A diffusion model of UMI counts, behind the habits of scvi-tools.
 
     Subclasses choose a process, a network and a training objective in their constructor.
@@ -33,7 +36,7 @@ class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, Generat
     Parameters
     ----------
     adata
-        AnnData registered with :meth:`setup_anndata`.
+        AnnData registered with :meth:`setup_anndata`, or MuData registered with :meth:`setup_mudata`.
     registry
         Registry to build the model from, in place of ``adata``.
     """
@@ -41,19 +44,25 @@ class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, Generat
     _module_cls = CountDiffusionModule
     _data_loader_cls = CountsDataLoader
 
-    def __init__(self, adata: AnnData | None = None, registry: dict[str, Any] | None = None) -> None:
-        super().__init__(adata, registry)
+    def __init__(self, adata: AnnData | MuData | None = None, registry: dict[str, Any] | None = None) -> None:
+        mdata = adata if isinstance(adata, MuData) else None
+        super().__init__(adata if mdata is None else self._joined(mdata), registry)
+        self._mdata = mdata
         self._sources = condition_sources(self.registry)
         self.population_ = None
 
     def _network(self, denoiser: str, **options: Any) -> Denoiser:
         """A network for the genes and condition keys of the data; options that are None keep its defaults."""
         counts = self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY]
+        gene_mean, groups = np.asarray(counts[CountsField.GENE_MEAN_KEY]), self._modalities
+        library = {"library_mean": max(counts[CountsField.LIBRARY_MEAN_KEY], 1.0)}
+        if groups is not None:
+            library = {"library_mean": groups.means(gene_mean), "n_features": groups.n_features.tolist()}
         return DENOISERS[denoiser](
             len(counts[CountsField.COLUMN_NAMES_KEY]),
             tuple(source.key for source in self._sources),
-            gene_mean=torch.as_tensor(counts[CountsField.GENE_MEAN_KEY]),
-            library_mean=max(counts[CountsField.LIBRARY_MEAN_KEY], 1.0),
+            gene_mean=torch.as_tensor(gene_mean),
+            **library,
             **{name: option for name, option in options.items() if option is not None},
         )
 
@@ -70,6 +79,7 @@ class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, Generat
         perturbation_key: str | None = None,
         observed_layer: str | None = None,
         measured_genes: Mapping[str, Sequence[str]] | str | None = None,
+        modality_key: str | None = None,
         embedding_keys: list[str] | None = None,
         control: str | None = None,
         perturbation_separator: str | None = "+",
@@ -100,6 +110,10 @@ class DiffusionModel(TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, Generat
             The genes that each batch measured, where data sets with different panels were joined; no layer is needed.
             A mapping from values of ``batch_key`` to gene names (a batch left out measured everything), or the key of a
             boolean table in ``adata.varm``, genes by batches, as :func:`~sccountsdiff.data.concat_panels` writes it.
+        modality_key
+            Column of ``adata.var`` with the modality of each feature, where there are several (``"feature_types"`` in 10x
+            files): each has a library size of its own. Features of one modality follow each other. Which cells lack
+            one may be said in ``adata.obsm`` under the same key, a boolean table of cells by modalities.
         embedding_keys
             Entries of ``adata.obsm`` with one dense vector per cell to condition on.
         control

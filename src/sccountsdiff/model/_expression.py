@@ -21,6 +21,7 @@ from sccountsdiff.model._inference import InferenceMixin, frame
 from sccountsdiff.model._module import Cells
 from sccountsdiff.model._random import generators
 from sccountsdiff.model._record import UNS_KEY, add_layer, check_layer_shape, provenance
+from sccountsdiff.nets import Library
 
 
 class ExpressionMixin(InferenceMixin):
@@ -62,7 +63,7 @@ class ExpressionMixin(InferenceMixin):
         gene_list
             Genes to return, in this order; ``None`` is all.
         library_size
-            Total that the expression of a cell adds up to (over all genes). ``"latent"`` or ``"observed"`` keeps the
+            Total that the expression of a cell adds up to, over all genes (of each modality). ``"latent"`` or ``"observed"`` keeps the
             scale of the counts: expected UMIs of a fresh measurement as deep as the cell's own.
         n_samples
             Number of draws from the closed-form posterior of the rates. 1 is the posterior mean, without a draw.
@@ -172,7 +173,7 @@ class ExpressionMixin(InferenceMixin):
         draws: list[Tensor] = []
         for _ in range(n_draws):
             rates = [p.rate if generator is None else p.draw_rate(generator) for p in posteriors]
-            scaled = [_scaled(rate.float(), library_size)[:, genes] for rate in rates]
+            scaled = [_scaled(rate.float(), library_size, cells.library)[:, genes] for rate in rates]
             expression = scaled[0] if len(scaled) == 1 else torch.stack(scaled).mean(0)
             if return_mean and draws:
                 draws[0] += expression  # a running sum: memory does not grow with the number of draws
@@ -194,13 +195,13 @@ class ExpressionMixin(InferenceMixin):
         return self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY]["data_registry"]["attr_key"]
 
 
-def _scaled(rate: Tensor, library_size: float | str) -> Tensor:
-    """Rates that add up to the library size asked for."""
+def _scaled(rate: Tensor, library_size: float | str, library: Library) -> Tensor:
+    """Rates that add up to the library size asked for, in each modality."""
     if library_size in ("latent", "observed"):
         return rate
     if isinstance(library_size, str):
         raise ValueError(f"library_size must be a number, 'latent' or 'observed', got {library_size!r}.")
-    return rate * (library_size / rate.sum(-1, keepdim=True))
+    return rate * library.spread(library_size / library.total(rate))
 
 
 def warn_of_model_counts(data: AnnData, layer: str | None) -> None:

@@ -19,6 +19,7 @@ from sccountsdiff.data import row_readable
 from sccountsdiff.model._approach import Approach
 from sccountsdiff.model._fields import check_genes
 from sccountsdiff.model._forecasts import ForecastMixin
+from sccountsdiff.model._modalities import per_modality
 from sccountsdiff.model._random import generators, seeded
 from sccountsdiff.model._record import UNS_KEY, add_layer, provenance
 from sccountsdiff.model._request import (
@@ -38,7 +39,7 @@ from sccountsdiff.model._start import CellStart, EmptyStart, Start, TrainingStar
 from sccountsdiff.model._walker import WalkOptions
 
 #: UMI totals: one, one per cell, or those of the cells of an AnnData.
-LibrarySize = float | Sequence[float] | NDArray[Any] | AnnData | None
+LibrarySize = float | Sequence[float] | NDArray[Any] | Mapping[str, Any] | AnnData | None
 
 
 class GenerateMixin(ForecastMixin):
@@ -60,8 +61,8 @@ class GenerateMixin(ForecastMixin):
         attrition: float = 0.0,
         start: Literal["zeros", "empirical"] = "zeros",
         start_survival: float = 0.05,
-        from_adata: AnnData | None = None,
         profile: pd.Series | None = None,
+        from_adata: AnnData | None = None,
         strength: float = 1.0,
         births: str | None = None,
         batch_size: int | None = None,
@@ -83,7 +84,8 @@ class GenerateMixin(ForecastMixin):
             training cells for one condition, and one cell for each of several.
         library_size
             UMI total that each cell is conditioned on: one number, one per cell, or an AnnData whose cells' totals are
-            drawn. ``None`` draws it from the training cells of the condition.
+            drawn; a mapping from modalities to numbers if there are several. ``None`` draws it from the training cells
+            of the condition.
         guidance
             Guidance scale: 1 follows the model, more exaggerates the condition. A mapping from keys to scales guides by
             each key on its own. Under ``method="contrast"`` the scale of the effect.
@@ -102,11 +104,11 @@ class GenerateMixin(ForecastMixin):
             ``start_survival`` of its molecules and walk from there, in 2 to 8 steps; the modes then come from the data.
         start_survival
             Part of the molecules kept by an empirical start.
-        from_adata
-            Cells to show under another condition, set up like the training data: the same cells, with the keys that
         profile
             Mean of log1p(CP10k) by gene name that the cells are to have: they are moved to it, like to a forecast. Genes
             that it does not name are left to the model.
+        from_adata
+            Cells to show under another condition, set up like the training data: the same cells, with the keys that
             ``condition`` names replaced. One condition for all of them, or one for each.
         strength
             With ``from_adata``, the part of each cell's molecules that is drawn anew: 1 keeps its library size and the
@@ -155,13 +157,13 @@ class GenerateMixin(ForecastMixin):
         guides = {approach: approach.guide(guidance) for approach in approaches}
         counts = self._walk_all(plan, begin, approaches, guides, options, generator)
         counts, plan, trust = self._move_all(counts, plan, rows, approaches, from_adata is not None, options, generator)
+        counts = self._move_to(profile, counts, plan, options, generator)
         note = provenance(
             "generate",
-        counts = self._move_to(profile, counts, plan, options, generator)
             condition=condition,
+            profile=profile,
             approach=", ".join(dict.fromkeys(approach.name for approach in approaches)),
             forecast_held_out_pearson=trust,
-            profile=profile,
             guidance=guidance,
             n_steps=n_steps,
             attrition=attrition,
@@ -189,16 +191,21 @@ class GenerateMixin(ForecastMixin):
         """New cells, and where they start."""
         population = self._population
         requests = [
-            Request(approach.template(row), approach.told(row)) for row, approach in zip(rows, approaches, strict=True)
+            Request(approach.template(row), approach.told(row), whole=survival > 0)
+            for row, approach in zip(rows, approaches, strict=True)
         ]
         each = cells_of_each(n_cells, len(rows), len(population))
         plan = plan_cells(requests, each, self._sources, population, rng)
-        plan = plan if sizes is None else replace(plan, library_size=library_sizes(sizes, len(plan), rng))
+        plan = (
+            plan
+            if sizes is None
+            else replace(plan, library_size=library_sizes(sizes, len(plan), rng, plan.library_size.shape[1:]))
+        )
         if survival == 0:
             return plan, EmptyStart(self.summary_stats.n_vars)
         if self.adata is None:
             raise ValueError("start='empirical' needs the training data: load the model with adata=.")
-        check_templates(plan)
+        check_templates(plan, population)
         matrix = row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         return plan, TrainingStart(matrix, population, survival)
 
@@ -220,7 +227,11 @@ class GenerateMixin(ForecastMixin):
             for row, approach in zip(rows, approaches, strict=True)
         ]
         plan = plan_like(values, library, kept)
-        plan = plan if sizes is None else replace(plan, library_size=library_sizes(sizes, len(plan), rng))
+        plan = (
+            plan
+            if sizes is None
+            else replace(plan, library_size=library_sizes(sizes, len(plan), rng, plan.library_size.shape[1:]))
+        )
         return plan, CellStart(counts, survival)
 
     def _walk_all(
@@ -243,14 +254,18 @@ class GenerateMixin(ForecastMixin):
         return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
 
     def _totals(self, library_size: LibrarySize) -> Any:
-        """Numbers as they are; the totals of the cells of an AnnData."""
+        """Numbers as they are, side by side if modalities have their own; the totals of the cells of an AnnData."""
         if not isinstance(library_size, AnnData):
-            return library_size
+            return library_size if self._modalities is None else per_modality(library_size, self._modalities)
         check_genes(self._gene_names, library_size.var_names)
         layers = library_size.layers
         counts = layers[self._counts_layer] if self._counts_layer in layers else library_size.X
-        totals = np.asarray(counts.sum(1), dtype=np.float32).ravel()
-        return Totals(totals[totals > 0])
+        if self._modalities is None:
+            totals = np.asarray(counts.sum(1), dtype=np.float32).ravel()
+            return Totals(totals[totals > 0])
+        parts = [counts[:, self._modalities.of_features == name].sum(1) for name in self._modalities.names]
+        totals = np.concatenate([np.asarray(part, dtype=np.float32).reshape(-1, 1) for part in parts], 1)
+        return Totals(totals[(totals > 0).all(1)])
 
 
 def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None) -> None:

@@ -17,6 +17,7 @@ from scvi.utils import track
 from torch import Tensor
 
 from sccountsdiff.model._guards import GuardsMixin, cell_positions, gene_positions
+from sccountsdiff.model._modalities import Modalities, modalities_of
 from sccountsdiff.model._module import Cells, CountDiffusionModule, fresh_measurement
 from sccountsdiff.model._names import resolve_category
 from sccountsdiff.model._random import generators
@@ -46,6 +47,11 @@ class InferenceMixin(GuardsMixin):
 
     module: CountDiffusionModule
     _sources: tuple[ConditionSource, ...]
+
+    @property
+    def _modalities(self) -> Modalities | None:
+        """The modalities of the features, if there are several."""
+        return modalities_of(self.registry)
 
     def _data(
         self, adata: AnnData | None, dataloader: Iterable[dict[str, Tensor]] | None = None

@@ -22,7 +22,8 @@ class Population:
     rows
         Position of each cell in the training AnnData, ``(n_cells,)``.
     library_size
-        UMI total of each cell ``(n_cells,)``, NaN where genes were not measured.
+        UMI total of each cell ``(n_cells,)``, or of each modality ``(n_cells, n_modalities)``; NaN where genes were not
+        measured.
     values
         Name of a key -> value of each cell: integer codes ``(n_cells,)``, floats ``(n_cells,)``, or for an embedding
         the row of ``vectors`` it takes ``(n_cells,)``.
@@ -58,6 +59,12 @@ class Population:
             if name in given:
                 matches &= self.values[name] == given[name]
         return np.flatnonzero(matches)
+
+    def complete(self, cells: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of some cells in which every gene was measured, or all of them if there is none."""
+        library = self.library_size[cells]
+        known = np.isfinite(library).all(axis=tuple(range(1, library.ndim)))
+        return cells[known] if known.any() else cells
 
     def column(self, name: str, cells: NDArray[np.integer]) -> NDArray[Any] | None:
         """Values of a key in some cells; None if they are not remembered."""

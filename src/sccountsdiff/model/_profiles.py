@@ -54,7 +54,7 @@ def measure_profiles(
     n_cells: dict[tuple[int, ...], int] = {}
     squares = 0.0
     for cells in minibatches:
-        measured = cells.condition[LIBRARY_SIZE].isfinite()
+        measured = cells.condition[LIBRARY_SIZE].reshape(len(cells.counts), -1).isfinite().all(-1)
         values = log1p_cp10k(cells.counts[measured]).double().cpu()
         codes = torch.stack([cells.condition[name][measured].cpu() for name in (*context_names, key.name)], -1)
         squares += float(values.square().sum())

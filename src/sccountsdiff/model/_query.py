@@ -17,6 +17,7 @@ from sccountsdiff.data import take_columns
 from sccountsdiff.data._panels import NOT_MISSING_KEY, measured_names
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CountsField
+from sccountsdiff.model._modalities import modalities_of
 from sccountsdiff.model._text import listed
 
 #: Warn if fewer than this part of the model's genes were measured.
@@ -78,6 +79,9 @@ class QueryMixin(BaseModelClass):
             return genes
         _check_query(adata, genes)
         prepared = _with_genes(adata, genes)
+        modalities = modalities_of(registry)
+        if modalities is not None:
+            prepared.var[modalities.key] = modalities.of_features
         if not inplace:
             return prepared
         adata._init_as_actual(prepared)

@@ -28,7 +28,7 @@ class CellPlan:
     values
         Name of a key -> values ``(n_cells,)`` or ``(n_cells, dim)``; codes -1 and NaN stand for "not given".
     library_size
-        UMI total of each cell ``(n_cells,)``, NaN where unknown.
+        UMI total of each cell ``(n_cells,)``, or of each modality ``(n_cells, n_modalities)``; NaN where unknown.
     template
         Training cell (position in the population) that each cell takes its unspecified keys, its library size and, if
         wanted, its start from; -1 if no training cell has the condition.
@@ -52,7 +52,7 @@ class Totals:
     Attributes
     ----------
     values
-        UMI counts ``(n_cells,)``.
+        UMI counts ``(n_cells,)``, or ``(n_cells, n_modalities)``.
     """
 
     values: NDArray[np.float32]
@@ -68,10 +68,13 @@ class Request:
         Condition of the training cells that library sizes, keys left out and starts come from.
     told
         Condition that the walk is told.
+    whole
+        Whether to prefer training cells in which every gene was measured.
     """
 
     template: Mapping[str, Any]
     told: Mapping[str, Any]
+    whole: bool = False
 
 
 def plan_cells(
@@ -120,14 +123,19 @@ def plan_like(
     return CellPlan(replaced, library_size, np.full(n_cells, -1), row)
 
 
-def check_templates(plan: CellPlan) -> None:
-    """Raise ``ValueError`` unless each cell has a training cell to start from."""
+def check_templates(plan: CellPlan, population: Population) -> None:
+    """Raise ``ValueError`` unless each cell has a training cell to start from, in which every gene was measured."""
     lost = np.flatnonzero(plan.template < 0)
     if len(lost):
         codes = {name: values[lost[0]] for name, values in plan.values.items()}
         raise ValueError(
             f"start='empirical' needs training cells of each condition; there are none for the codes {codes}. Use "
             "start='zeros' for combinations that were never measured."
+        )
+    if np.isnan(population.library_size[plan.template]).any():
+        raise ValueError(
+            "start='empirical' needs training cells in which every gene was measured; there are none for a condition "
+            "that was asked for. Use start='zeros'."
         )
 
 
@@ -144,7 +152,9 @@ def cells_of_each(n_cells: int | Sequence[int] | None, n_rows: int, n_training: 
     return sizes
 
 
-def library_sizes(library_size: Any, n_cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def library_sizes(
+    library_size: Any, n_cells: int, rng: np.random.Generator, trailing: tuple[int, ...] = ()
+) -> NDArray[np.float32]:
     """UMI total of each cell from a number, one number per cell, or the cells of another AnnData.
 
     Parameters
@@ -155,10 +165,12 @@ def library_sizes(library_size: Any, n_cells: int, rng: np.random.Generator) -> 
         Number of cells.
     rng
         Source of randomness, for totals of another AnnData.
+    trailing
+        Shape of the totals of one cell: ``(n_modalities,)`` if there are several.
     """
     if isinstance(library_size, Totals):
         return _evenly(library_size.values, n_cells, rng).astype(np.float32)
-    return _checked_library(library_size, n_cells)
+    return _checked_library(library_size, n_cells, trailing)
 
 
 def resolve(row: Mapping[str, Any], sources: Sequence[ConditionSource]) -> dict[str, Any]:
@@ -216,6 +228,7 @@ def _plan_one(
 ) -> CellPlan:
     categorical = [source.name for source in sources if source.names is not None]
     matching = population.matching(request.template, categorical)
+    matching = population.complete(matching) if request.whole else matching
     template = _evenly(matching, n_cells, rng) if len(matching) else np.full(n_cells, -1)
     values = {}
     for source in sources:
@@ -239,19 +252,20 @@ def _evenly(cells: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[An
 
 def _measured(library: NDArray[Any], population: Population, rng: np.random.Generator) -> NDArray[np.float32]:
     """Library sizes with unknown ones (cells with unmeasured genes) drawn from known ones, if there are any."""
-    unknown = np.isnan(library)
-    known = population.library_size[~np.isnan(population.library_size)]
-    if unknown.any() and len(known):
-        library = np.where(unknown, rng.choice(known, len(library)), library)
-    return library.astype(np.float32)
+    filled = library.reshape(len(library), -1).astype(np.float32)
+    for column, sizes in zip(filled.T, population.library_size.reshape(len(population), -1).T, strict=True):
+        unknown, known = np.isnan(column), sizes[~np.isnan(sizes)]
+        if unknown.any() and len(known):
+            column[unknown] = rng.choice(known, len(column))[unknown]
+    return filled.reshape(library.shape)
 
 
-def _checked_library(library_size: Any, n_cells: int) -> NDArray[np.float32]:
+def _checked_library(library_size: Any, n_cells: int, trailing: tuple[int, ...]) -> NDArray[np.float32]:
     library = np.asarray(library_size, dtype=np.float32)
-    if library.ndim and library.shape != (n_cells,):
+    if library.shape not in (trailing, (n_cells, *trailing)):
         raise ValueError(
             f"library_size has shape {library.shape}; pass one number, or one for each of {n_cells} cells."
         )
     if not (np.isfinite(library).all() and (library > 0).all()):
         raise ValueError("library_size must be positive and finite: the number of UMIs of each cell.")
-    return np.broadcast_to(library, n_cells).copy()
+    return np.broadcast_to(library, (n_cells, *trailing)).copy()

@@ -15,6 +15,7 @@ from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED, CategoricalKey, Co
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, SETUP_ARGS_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CategoryField, CountsField, NumberField, VectorField
 from sccountsdiff.model._measured import Measured, MeasuredByBatch, MeasuredGenes, MeasuredLayer
+from sccountsdiff.model._modalities import MeasuredModalities
 from sccountsdiff.model._names import CategoryNames, Names
 from sccountsdiff.model._perturbation import PerturbationField, key_of, names_of
 
@@ -80,6 +81,8 @@ def _measured(args: dict[str, Any]) -> list[Measured]:
         sources.append(MeasuredLayer(args["observed_layer"]))
     if args["measured_genes"] is not None:
         sources.append(MeasuredByBatch(args["measured_genes"], args["batch_key"]))
+    if args["modality_key"] is not None:
+        sources.append(MeasuredModalities(args["modality_key"]))
     return sources
 
 

@@ -39,7 +39,7 @@ class Start(ABC):
 
     def draw(self, plan: CellPlan, cells: NDArray[np.intp], process: Process, generator: torch.Generator) -> Tensor:
         """Bring the cells to the survival, at the size that is wanted."""
-        wanted = plan.library_size[cells] / np.maximum(self.totals(plan, cells), 1)
+        wanted = _of_cell(plan.library_size[cells]) / np.maximum(self.totals(plan, cells), 1)
         size = torch.as_tensor(np.nan_to_num(wanted, nan=1.0), device=generator.device).float().unsqueeze(-1)
         x_0 = torch.as_tensor(self.counts(plan, cells), device=generator.device)
         return process.begin(x_0, self.survival, size, generator)
@@ -90,7 +90,7 @@ class TrainingStart(Start):
 
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Totals of the templates."""
-        return self.population.library_size[plan.template[cells]]
+        return _of_cell(self.population.library_size[plan.template[cells]])
 
 
 @final
@@ -116,3 +116,8 @@ class CellStart(Start):
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Their totals."""
         return np.asarray(self.cells[cells].sum(1)).ravel()
+
+
+def _of_cell(library_size: NDArray[Any]) -> NDArray[Any]:
+    """Totals of whole cells ``(n_cells,)``, also where each modality has its own."""
+    return library_size.reshape(len(library_size), -1).sum(1)

@@ -16,7 +16,7 @@ class SummaryMixin(BaseModelClass):
             f"{s.name} ({len(s.categories)})" if len(s.categories) else s.name for s in self._sources
         )
         lines = [
-            f"{type(self).__name__}: {self.summary_stats.n_cells:,} cells x {self.summary_stats.n_vars:,} genes",
+            f"{type(self).__name__}: {self.summary_stats.n_cells:,} cells x {self._features()}",
             f"  denoiser    {settings['denoiser']}, head {settings['head']}, {parameters:,} parameters "
             f"on {self.module.device}",
             f"  training    pattern {settings['pattern']}, weighting {settings['weighting']}",
@@ -24,6 +24,13 @@ class SummaryMixin(BaseModelClass):
             f"  state       {self._state()}",
         ]
         return "\n".join(lines)
+
+    def _features(self) -> str:
+        modalities = self._modalities
+        if modalities is None:
+            return f"{self.summary_stats.n_vars:,} genes"
+        each = ", ".join(f"{n:,} {name}" for name, n in zip(modalities.names, modalities.n_features, strict=True))
+        return f"{self.summary_stats.n_vars:,} features ({each})"
 
     def _state(self) -> str:
         if not self.is_trained_:

@@ -74,7 +74,8 @@ class WalkMixin(ExpressionMixin):
         process = self.module.objective.process
         attrition = RescaledAttrition(options.attrition) if options.attrition else NoAttrition()
         sampler = Sampler(process, guide.wrap(self.module.denoiser), BIRTHS[options.births](), attrition)
-        known = plan.library_size[np.isfinite(plan.library_size)]
+        totals = plan.library_size.reshape(len(plan), -1).sum(1)
+        known = totals[np.isfinite(totals)]
         size = float(known.mean()) if len(known) else self._library_mean
         grid = survival_grid(process.schedule(size), options.n_steps, start.survival)
         walked = []
@@ -93,6 +94,8 @@ class WalkMixin(ExpressionMixin):
     def _as_anndata(self, counts: sparse.csr_matrix, plan: CellPlan, names: pd.Index) -> AnnData:
         """The cells with their condition in ``obs`` and ``obsm``."""
         var = pd.DataFrame(index=self._gene_names)
+        if self._modalities is not None:
+            var[self._modalities.key] = self._modalities.of_features
         obs = pd.DataFrame(index=names)
         obsm = {}
         for source in self._sources:
@@ -103,7 +106,11 @@ class WalkMixin(ExpressionMixin):
                 obs[source.name] = values
             else:
                 obsm[source.name] = values
-        obs["requested_library_size"] = plan.library_size
+        if self._modalities is None:
+            obs["requested_library_size"] = plan.library_size
+        else:
+            for name, sizes in zip(self._modalities.names, plan.library_size.T, strict=True):
+                obs[f"requested_library_size_{name}"] = sizes
         layers = {} if self._counts_layer is None else {self._counts_layer: counts.copy()}
         return AnnData(counts, obs=obs, var=var, obsm=obsm, layers=layers)
 

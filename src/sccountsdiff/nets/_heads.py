@@ -57,7 +57,8 @@ class SizedSoftmax(nn.Module):
     r"""Expected counts :math:`\mu = \mathrm{size} \cdot \mathrm{softmax}(\mathrm{logits})`.
 
     The size is the library size where that is given. Else it is estimated from what was seen, as the posterior mean of
-    a Gamma(a, a / library_mean) size: :math:`(a + \sum_g x_g) / (a / \bar L + \sum_g \alpha_g \pi_g)`. A library size
+    a Gamma(a, a / L) size: :math:`(a + \sum_g x_g) / (a / L + \sum_g \alpha_g \pi_g)`, where the size L expected
+    beforehand is the mean over cells, or what the network says of a group (:meth:`Library.expected`). A library size
     that counts a part of the genes is such a sight itself, with survival 1 for these genes.
 
     Parameters
@@ -73,23 +74,24 @@ class SizedSoftmax(nn.Module):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
         """Expected counts of a full measurement, ``(n_cells, n_genes)``."""
-        share = self.library.softmax(logits.float())
-        size = self._estimate(self.library.total(x_t), alpha, share.detach())
+        logits = logits.float()
+        share, prior = self.library.softmax(logits), self.library.expected(logits)
+        size = self._estimate(self.library.total(x_t), alpha, share.detach(), prior)
         if given is not None:
-            size = torch.where(given.total.isnan(), size, self._from(given, share))
+            size = torch.where(given.total.isnan(), size, self._from(given, share, prior))
         return share * self.library.spread(size)
 
-    def _estimate(self, molecules: Tensor, alpha: Tensor, share: Tensor) -> Tensor:
+    def _estimate(self, molecules: Tensor, alpha: Tensor, share: Tensor, prior: Tensor) -> Tensor:
         a = self.log_a.exp()
-        return (a + molecules) / (a / self.library.mean + self.library.seen_share(alpha, share))
+        return (a + molecules) / (a / prior + self.library.seen_share(alpha, share))
 
-    def _from(self, given: GivenTotals, share: Tensor) -> Tensor:
+    def _from(self, given: GivenTotals, share: Tensor, prior: Tensor) -> Tensor:
         """Size of a full measurement ``(n_cells, n_groups)`` from the library size."""
         total = given.total.nan_to_num(1.0)
         if given.measured is None:
             return total
         measured = given.measured.to(share.dtype)
-        return torch.where(self.library.least(measured) > 0, total, self._estimate(total, measured, share))
+        return torch.where(self.library.least(measured) > 0, total, self._estimate(total, measured, share, prior))
 
 
 @HEADS.register("conjugate")

@@ -18,6 +18,9 @@ from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED, Condition
 #: Molecules of doubt about the total that a given library size leaves.
 _TOTAL_PRIOR = 10.0
 
+#: A network can expect a cell to be e**4 times as large as the average one, or as small.
+_MAX_LOG_FACTOR = 4.0
+
 
 class GivenTotals(NamedTuple):
     """Library sizes that a denoiser is told.
@@ -81,6 +84,10 @@ class Library(nn.Module, ABC):
     @abstractmethod
     def softmax(self, logits: Tensor) -> Tensor:
         """Shares that add up to 1 in each group, of logits whose last dimension are the features."""
+
+    @abstractmethod
+    def expected(self, logits: Tensor) -> Tensor:
+        """Library sizes expected of cells of which nothing was seen, ``(n_cells, n_groups)`` or broadcastable."""
 
     def seen_share(self, alpha: Tensor, share: Tensor) -> Tensor:
         """Part of a cell's expression that was visible, ``(n_cells, n_groups)``: shares weighted by survival.
@@ -180,6 +187,10 @@ class OneLibrary(Library):
         """Shares that add up to 1."""
         return logits.softmax(-1)
 
+    def expected(self, logits: Tensor) -> Tensor:
+        """The mean over cells: what else was seen of the cell tells its size."""
+        return self.mean
+
 
 @final
 class LibraryPerGroup(Library):
@@ -235,6 +246,14 @@ class LibraryPerGroup(Library):
     def softmax(self, logits: Tensor) -> Tensor:
         """Shares that add up to 1 in each group."""
         return torch.cat([part.softmax(-1) for part in logits.split(self.n_features, -1)], -1)
+
+    def expected(self, logits: Tensor) -> Tensor:
+        """The mean over cells times the sum of the exponentials of a group, which its shares do not depend on.
+
+        A group may be hidden as a whole: then only the network can tell its size, from the other groups.
+        """
+        sums = torch.stack([part.logsumexp(-1) for part in logits.split(self.n_features, -1)], -1)
+        return self.mean * sums.clamp(-_MAX_LOG_FACTOR, _MAX_LOG_FACTOR).exp()
 
 
 def make_library(mean: float | Sequence[float], n_features: Sequence[int] | None) -> Library:

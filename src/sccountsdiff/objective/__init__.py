@@ -27,7 +27,7 @@ from sccountsdiff.objective._pattern import (
     SurvivalPattern,
     UniformSurvival,
 )
-from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehearsal, Scene
+from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehearsal, Rehearsals, Scene
 from sccountsdiff.objective._weighting import WEIGHTINGS, BoundWeighting, PaperWeighting, Weighting
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "Objective",
     "PaperWeighting",
     "Rehearsal",
+    "Rehearsals",
     "Scene",
     "ScheduledSurvival",
     "Survival",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, final
 
@@ -56,6 +56,26 @@ class NoRehearsal(Rehearsal):
 
     def play(self, scene: Scene, observed: Tensor | None, n_genes: int, generator: torch.Generator | None) -> Scene:
         """The scene itself."""
+        return scene
+
+
+@final
+@dataclass(frozen=True)
+class Rehearsals(Rehearsal):
+    """Several rehearsals, one after the other.
+
+    Parameters
+    ----------
+    parts
+        The rehearsals.
+    """
+
+    parts: Sequence[Rehearsal]
+
+    def play(self, scene: Scene, observed: Tensor | None, n_genes: int, generator: torch.Generator | None) -> Scene:
+        """Play each in turn; a cell that plays twice plays the last."""
+        for part in self.parts:
+            scene = part.play(scene, observed, n_genes, generator)
         return scene
 
 

@@ -7,9 +7,11 @@ import time
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
+import torch
 from _training import QUIET, prepare
 
 from sccountsdiff import CountsDiff
+from sccountsdiff.conditioning import LIBRARY_SIZE
 
 
 def fit(
@@ -42,3 +44,22 @@ def expected_counts(model: CountsDiff) -> np.ndarray:
     """Return expected counts of the training cells at their own depth, shape ``(n_cells, n_genes)``."""
     values = model.get_normalized_expression(library_size="latent", return_numpy=True)
     return np.asarray(values, dtype=np.float64)
+
+
+def predictive(model: CountsDiff, counts: sp.csr_matrix, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and size of the negative binomials that the model predicts for cells with hidden entries.
+
+    Both have shape ``(n_cells, n_genes)``. What :meth:`CountsDiff.impute` returns are the means and quantiles of these
+    laws; a PIT needs the laws themselves.
+    """
+    means, sizes = [], []
+    for rows in np.array_split(np.arange(counts.shape[0]), max(1, counts.shape[0] // 256)):
+        shown = torch.as_tensor(np.where(hidden[rows], 0, counts[rows].toarray()), dtype=torch.float32)
+        alpha = torch.as_tensor(~hidden[rows], dtype=torch.float32)
+        library = shown.sum(-1).masked_fill((alpha == 0).any(-1), torch.nan)
+        with torch.inference_mode():
+            posterior = model.module.denoiser(shown, alpha, {LIBRARY_SIZE: library})
+        means.append(posterior.rate.double().numpy())
+        variance = posterior.rate_variance.double().numpy()
+        sizes.append(means[-1] ** 2 / np.maximum(variance, 1e-300))
+    return np.concatenate(means), np.concatenate(sizes)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -130,18 +130,19 @@ def knn_smoothing(counts: sp.csr_matrix, seed: int, k: int = 10, n_pcs: int = 10
     return to_depth(smooth, counts)
 
 
+def choose(candidates: Sequence[Peer], counts: sp.csr_matrix, seed: int) -> Peer:
+    """Return the candidate with the best deviance in a molecular cross-validation (90/10) inside the counts."""
+    seen, hidden = split_molecules(counts, seed + 1000)
+    kept = seen.sum(axis=1).A1 > 0
+    ratio = hidden.sum() / seen.sum()
+    losses = [poisson_deviance(ratio * peer(seen[kept], seed), hidden[kept]) for peer in candidates]
+    return candidates[int(np.argmin(losses))]
+
+
 def tuned(candidates: Iterable[Peer]) -> Peer:
     """Return the peer that fits each candidate to 90 % of the molecules and runs the best of them on all."""
     candidates = tuple(candidates)
-
-    def best(counts: sp.csr_matrix, seed: int) -> Array:
-        seen, hidden = split_molecules(counts, seed + 1000)
-        kept = seen.sum(axis=1).A1 > 0
-        ratio = hidden.sum() / seen.sum()
-        losses = [poisson_deviance(ratio * peer(seen[kept], seed), hidden[kept]) for peer in candidates]
-        return candidates[int(np.argmin(losses))](counts, seed)
-
-    return best
+    return lambda counts, seed: choose(candidates, counts, seed)(counts, seed)
 
 
 def scvi(counts: sp.csr_matrix, seed: int, stopping: str = "early", max_epochs: int | None = None) -> Array:

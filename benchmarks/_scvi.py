@@ -83,3 +83,22 @@ def prior_cells(model: scvi.model.SCVI, seed: int) -> sp.csr_matrix:
     with torch.no_grad():
         px = model.module.generative(z=z, library=library, batch_index=torch.zeros(len(totals), 1))["px"]
         return sp.csr_matrix(px.sample().numpy())
+
+
+def predictive(
+    model: scvi.model.SCVI, counts: sp.csr_matrix, n_samples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means ``(n_samples, n_cells, n_genes)`` and dispersions ``(n_genes,)`` of negative binomials, new cells.
+
+    Each sample is the decoder at one draw of the latent state, at the totals of the cells, which need not be integers.
+    """
+    torch.manual_seed(seed)
+    x = torch.as_tensor(counts.toarray(), dtype=torch.float32)
+    library, batch = x.sum(1, keepdim=True).log(), torch.zeros(len(x), 1)
+    with torch.no_grad():
+        law = model.module.inference(x, batch, n_samples=1)["qz"]
+        means = [
+            model.module.generative(z=law.sample(), library=library, batch_index=batch)["px"].mean.double().numpy()
+            for _ in range(n_samples)
+        ]
+    return np.stack(means), model.module.px_r.exp().detach().double().numpy()

@@ -31,16 +31,19 @@ def fit(
     seed: int,
     max_epochs: int | None = None,
     train: dict[str, object] | None = None,
+    labels: np.ndarray | None = None,
 ) -> tuple[scvi.model.SCVI, float]:
     """Train scVI on raw counts of shape ``(n_cells, n_genes)``; return the model and the training seconds.
 
-    ``train`` goes to :meth:`scvi.model.SCVI.train`.
+    ``train`` goes to :meth:`scvi.model.SCVI.train`. Labels of the cells become their batch: what the decoder is told.
     """
     prepare(seed)
     adata = ad.AnnData(counts.astype(np.float32))
+    if labels is not None:
+        adata.obs["label"] = labels
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        scvi.model.SCVI.setup_anndata(adata)
+        scvi.model.SCVI.setup_anndata(adata, batch_key=None if labels is None else "label")
         model = scvi.model.SCVI(adata, gene_likelihood="nb", use_observed_lib_size=True)
         start = time.perf_counter()
         model.train(max_epochs=max_epochs, logger=False, **QUIET, **STOPPING[stopping], **(train or {}))
@@ -75,13 +78,18 @@ def posterior_cells(model: scvi.model.SCVI, seed: int) -> sp.csr_matrix:
 
 
 def prior_cells(model: scvi.model.SCVI, seed: int) -> sp.csr_matrix:
-    """Return as many cells as there were training cells from the prior, with library sizes drawn from these."""
+    """Return a cell of the prior for each training cell, with its batch and the library size of any in this batch."""
     torch.manual_seed(seed)
     totals = torch.as_tensor(model.adata.X.sum(axis=1).A1)
-    library = totals[torch.randint(len(totals), (len(totals),))].log()[:, None].float()
+    batch = torch.as_tensor(model.adata_manager.get_from_registry("batch").astype(np.int64)).reshape(-1)
+    drawn = torch.empty(len(totals), dtype=torch.long)
+    for code in batch.unique():
+        members = (batch == code).nonzero()[:, 0]
+        drawn[members] = members[torch.randint(len(members), (len(members),))]
+    library = totals[drawn].log()[:, None].float()
     z = torch.randn(len(totals), model.module.n_latent)
     with torch.no_grad():
-        px = model.module.generative(z=z, library=library, batch_index=torch.zeros(len(totals), 1))["px"]
+        px = model.module.generative(z=z, library=library, batch_index=batch[:, None])["px"]
         return sp.csr_matrix(px.sample().numpy())
 
 

@@ -25,6 +25,7 @@ from .counts import (
     rmse,
     total_ratio,
 )
+from .entries import cell_pearson, cell_r2, cell_spearman, energy_distance
 from .novelty import copied_fraction, nearest_distance, novelty_ks
 from .nulls import (
     false_positive_rate,
@@ -33,6 +34,7 @@ from .nulls import (
     null_correlation,
     null_correlations,
 )
+from .open_problems import open_problems_mse, open_problems_poisson
 from .perturbation import (
     direction_match,
     discrimination_score,
@@ -62,6 +64,9 @@ __all__ = [
     "LogPCA",
     "Metric",
     "bias",
+    "cell_pearson",
+    "cell_r2",
+    "cell_spearman",
     "copied_fraction",
     "coverage_error",
     "crps",
@@ -70,6 +75,7 @@ __all__ = [
     "direction_match",
     "discrimination_score",
     "e_distance",
+    "energy_distance",
     "expected_log1p_cp10k",
     "false_positive_rate",
     "gene_correlation_agreement",
@@ -97,6 +103,8 @@ __all__ = [
     "novelty_ks",
     "null_correlation",
     "null_correlations",
+    "open_problems_mse",
+    "open_problems_poisson",
     "pearson_delta",
     "pit_ks",
     "poisson_deviance",

@@ -45,8 +45,8 @@ class GeneTransformer(Denoiser):
     """Transformer with one token per gene, one per condition key and one for the cell.
 
     A gene's token is its embedding plus projections of its log count and survival. With ``attention="full"`` time is
-    quadratic in the number of genes; ``"latent"`` makes it linear, for up to all genes of a genome. Memory is linear
-    either way; ``checkpoint_activations`` takes most of that of training away.
+    quadratic in the number of genes; ``"latent"`` makes it linear, for up to all genes of a genome. Memory is linear in
+    the fused kernels of a GPU; ``checkpoint_activations`` takes about half of that of training away.
 
     The sizes of the CountsDiff paper are ``n_hidden=64, n_heads=4, n_layers=3`` (fetus) and ``n_hidden=128,
     n_heads=8, n_layers=3`` (heart), those of DCM ``n_hidden=256, n_heads=8, n_layers=8``. It differs from both networks
@@ -73,7 +73,7 @@ class GeneTransformer(Denoiser):
     attention
         ``"full"`` (default) or ``"latent"``.
     checkpoint_activations
-        Whether to compute activations again in the backward pass instead of keeping them: a third more time.
+        Whether to compute activations again in the backward pass instead of keeping them: slower, and less memory.
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
     library_mean

@@ -194,7 +194,7 @@ def test_combinations_never_seen_together_can_be_asked_for(quick_train):
     assert both.uns["sccountsdiff"]["generated"]["approach"] == "forecast, joint"
 
 
-def test_perturbations_without_cells_need_a_vector(quick_train):
+def test_perturbations_without_cells_need_a_vector(quick_train, tmp_path):
     vectors = {"IFN": [1.0, 0.0], "TNF": [0.0, 1.0], "IFN-like": [0.95, 0.0]}
     data = make_study()
     CountsDiff.setup_anndata(data, **SETUP, perturbation_embeddings=vectors)
@@ -205,6 +205,10 @@ def test_perturbations_without_cells_need_a_vector(quick_train):
     assert profile(cells)[3:6].sum() < control[3:6].sum() + 0.05
     with pytest.raises(ValueError, match="'LPS' is no category of 'drug'"):
         model.generate({"cell_type": "NK", "drug": "LPS"}, 2)
+    model.save(tmp_path / "model")
+    loaded = CountsDiff.load(tmp_path / "model", adata=data, accelerator="cpu")
+    again = loaded.generate({"cell_type": "NK", "drug": "IFN-like"}, 60, seed=0)
+    np.testing.assert_array_equal(again.X.toarray(), cells.X.toarray())
 
 
 def test_the_same_cells_under_another_condition(screen):

@@ -16,7 +16,7 @@ from sccountsdiff.model._depth import FoldDepth, TotalDepth
 from sccountsdiff.model._method import Engine
 from sccountsdiff.model._module import Cells
 from sccountsdiff.model._question import Question
-from sccountsdiff.nets import Denoiser
+from sccountsdiff.nets import Denoiser, make_library
 from sccountsdiff.process import GammaPoissonPosterior, Thinning
 
 
@@ -186,6 +186,16 @@ def test_totals_are_a_survival_for_each_cell():
     view = Question("masked", depth=TotalDepth(np.array([50.0, 16.0], dtype=np.float32))).show(cells, rows)
     assert view.survival.tolist() == [[0.25], [0.0]]
     assert view.condition[LIBRARY_SIZE].tolist() == [16.0, 50.0]
+
+
+def test_modalities_take_a_fold():
+    """RNA and protein have depths of their own."""
+    library = make_library([10.0, 20.0], n_features=[1, 1])
+    cells = Cells(torch.ones(1, 2), {LIBRARY_SIZE: torch.tensor([[1.0, 1.0]])}, None, library)
+    with pytest.raises(ValueError, match="Each modality has a depth of its own.*'4x'"):
+        TotalDepth(np.array([50.0], dtype=np.float32)).check(cells, np.array([0]), ["cell"])
+    view = Question("masked", depth=FoldDepth(4)).show(cells, np.array([0]))
+    assert view.condition[LIBRARY_SIZE].tolist() == [[4.0, 4.0]]
 
 
 def test_cells_with_unmeasured_genes_take_a_fold(make_adata, quick_train):

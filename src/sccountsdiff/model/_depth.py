@@ -81,7 +81,12 @@ class TotalDepth(Depth):
         return torch.as_tensor(self.totals[rows], device=cells.counts.device, dtype=cells.counts.dtype)
 
     def check(self, cells: Cells, rows: NDArray[np.integer], cell_names: Any) -> None:
-        """Every gene must have been seen, and no molecule may have to go."""
+        """Every gene must have been seen, of one modality, and no molecule may have to go."""
+        if cells.library.n_groups > 1:
+            raise ValueError(
+                "Each modality has a depth of its own, so that target_depth cannot be a number of UMIs. Pass a fold, for "
+                "example target_depth='4x'."
+            )
         if cells.observed is not None and not bool(cells.observed.all()):
             cell = cell_names[rows[int((~cells.observed).any(-1).int().argmax())]]
             raise ValueError(

@@ -8,8 +8,9 @@ from typing import final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process._posterior import MIN_RATE, GammaPoissonPosterior, Posterior
+from sccountsdiff.process._posterior import MIN_RATE, Posterior
 from sccountsdiff.process._random import binomial
+from sccountsdiff.process._rates import GammaPoissonPosterior
 
 #: Bisection steps of the exponential tilt; the interval halves in each.
 _TILT_STEPS = 60

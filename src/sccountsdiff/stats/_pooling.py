@@ -107,8 +107,8 @@ def pool_imputations(estimates: ArrayLike, variances: ArrayLike, *, complete_df:
     Notes
     -----
     The rules hold for *proper* imputation, whose draws also vary with the uncertainty of the imputation model. Draws
-    from one trained network do not, so the total variance is somewhat too small where much is missing: at half of the
-    entries missing the pooled test calls about 7 % of null genes at 5 % (``benchmarks/trust.py``).
+    from one trained network do not, so the total variance may be too small where much is missing and many cells are
+    tested: with half of the entries missing between 1 and 7 % of null genes were called at 5 %.
 
     References
     ----------

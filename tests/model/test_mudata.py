@@ -294,3 +294,12 @@ def test_other_mudata_and_views_are_refused(joint, mdata, trained):
     CountsDiff.setup_mudata(mdata, MODALITIES)
     with pytest.raises(ValueError, match="not those it was set up with"):
         CountsDiff(mdata[:50].copy())
+
+
+@pytest.mark.filterwarnings("ignore:Trying to query")
+def test_forecasts_are_of_one_modality(mdata):
+    CountsDiff.setup_mudata(mdata, MODALITIES, batch_key="batch", perturbation_key="cell_type", control="B cell")
+    model = CountsDiff(mdata, n_hidden=8)
+    with pytest.raises(ValueError, match="one modality.*'joint' or 'contrast'"):
+        model.generate({"cell_type": "T cell"}, 2, method="forecast")
+    assert model.generate({"cell_type": "T cell+monocyte"}, 2, n_steps=2, seed=0).n_vars == 30

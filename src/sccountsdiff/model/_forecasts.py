@@ -71,8 +71,15 @@ class ForecastMixin(WalkMixin):
         if method != "auto":
             if not isinstance(approach, Joint):
                 self._check_perturbed(method, row)
+            if approach.moves and self._modalities is not None:
+                raise ValueError(
+                    f"method={method!r} moves the genes of one modality, and this model has several. Use 'joint' or "
+                    "'contrast'."
+                )
             return approach
         if source is None or not has_control(source) or source.name not in row or self.adata is None:
+            return approach
+        if self._modalities is not None:  # a forecast is of one profile, in CP10k
             return approach
         forecast = make_approach("forecast", source)
         if same_cells:

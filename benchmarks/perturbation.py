@@ -95,11 +95,19 @@ def study(data: str, seed: int) -> Study:
 def countsdiff_model(data: str, seed: int, max_epochs: int | None) -> CountsDiff:
     """Return CountsDiff fitted to the training cells; one fit serves all ways of asking."""
     train = knock_downs(seed)[0] if data == PAPALEXI else study(data, seed).train
+    names = {"perturbation_embeddings": unit_vectors(study(data, seed))} if data in NORMAN else {}
     prepare(seed)
-    CountsDiff.setup_anndata(train, labels_key=CONTEXT, perturbation_key=PERTURBATION, control=CONTROL)
+    CountsDiff.setup_anndata(train, labels_key=CONTEXT, perturbation_key=PERTURBATION, control=CONTROL, **names)
     model = CountsDiff(train)
     model.train(max_epochs=max_epochs, **QUIET)
     return model
+
+
+def unit_vectors(asked_of: Study) -> dict[str, np.ndarray]:
+    """Return orthogonal vectors: some doubles hold genes without any training cell, which must have a name at least."""
+    texts = {*asked_of.train.obs[PERTURBATION], *asked_of.test.obs[PERTURBATION]} - {CONTROL}
+    names = sorted({part for text in texts for part in text.split("+")})
+    return dict(zip(names, np.eye(len(names)), strict=True))
 
 
 @functools.lru_cache(maxsize=1)

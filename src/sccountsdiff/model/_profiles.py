@@ -15,6 +15,9 @@ from sccountsdiff.model._module import Cells
 from sccountsdiff.model._text import listed
 from sccountsdiff.sampling import log1p_cp10k
 
+#: Similarity of perturbations that are the median distance apart is exp(-4), about 2 %.
+_NARROW = 4.0
+
 
 @dataclass(frozen=True)
 class MeasuredProfiles:
@@ -119,7 +122,7 @@ def effective_members(key: CombinationKey, codes: Tensor, control: int) -> Tenso
 
 
 def similarity(vectors: Tensor) -> Tensor:
-    """Gaussian kernel of given vectors, as wide as their median distance, ``(n_levels, n_levels)``."""
+    """Gaussian kernel of given vectors, ``(n_levels, n_levels)``: those a median distance apart have nothing in common."""
     distance = torch.cdist(vectors, vectors) ** 2
     positive = distance[distance > 0]
-    return torch.exp(-distance / positive.median()) if len(positive) else torch.ones_like(distance)
+    return torch.exp(-_NARROW * distance / positive.median()) if len(positive) else torch.ones_like(distance)

@@ -66,6 +66,14 @@ def test_impute_takes_several_quantiles(run, cells_file, model_folder, tmp_path)
     assert {"imputed_q0.1", "imputed_q0.9"} <= set(anndata.read_h5ad(tmp_path / "q.h5ad").layers)
 
 
+@pytest.mark.parametrize(("depth", "deeper"), [("2x", 2.0), ("1000000", 100.0)])
+def test_impute_recovers_depth(run, cells_file, model_folder, tmp_path, depth, deeper):
+    result = run("impute", model_folder, cells_file, "--out", "deep.h5ad", "--target-depth", depth)
+    assert result.exit_code == 0, result.output
+    cells = anndata.read_h5ad(tmp_path / "deep.h5ad")
+    assert cells.layers["imputed"].sum() > 0.8 * deeper * cells.X.sum()
+
+
 def test_generate_writes_cells_of_the_condition(run, model_folder, tmp_path):
     result = run("generate", model_folder, "--out", "new.h5ad", "--condition", "cell_type=B", "--n-cells", 7)
     assert result.exit_code == 0, result.output
@@ -82,11 +90,12 @@ def test_generate_writes_cells_of_the_condition(run, model_folder, tmp_path):
         (["train", "cells.h5ad", "--model", "m", "--labels-key", "typ"], "typ"),
         (["train", "cells.h5ad", "--model", "taken"], "'taken' exists; choose another folder, or pass --overwrite"),
         (["impute", "m", "cells.h5ad", "--out", "x.h5ad"], "'m' holds no model"),
+        (["impute", "MODEL", "cells.h5ad", "--out", "x.h5ad", "--target-depth", "0.5x"], "no fold of at least 1"),
         (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type=C"], "C"),
         (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type"], "not of the form KEY=VALUE"),
         (["quickstart", "--out", "cells.h5ad"], "'cells.h5ad' is a file; choose the name of a folder"),
     ],
-    ids=["missing", "folder", "column", "taken", "no-model", "category", "condition", "out"],
+    ids=["missing", "folder", "column", "taken", "no-model", "depth", "category", "condition", "out"],
 )
 def test_mistakes_end_with_a_message_and_no_traceback(run, cells_file, model_folder, tmp_path, arguments, message):
     (tmp_path / "cells.h5ad").write_bytes(cells_file.read_bytes())

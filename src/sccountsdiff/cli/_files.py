@@ -58,7 +58,11 @@ def impute(
     model: Model,
     file: File,
     out: Out,
-    replace: Annotated[str | None, typer.Option(help="Entries to fill in: zeros or all.")] = None,
+    replace: Annotated[str | None, typer.Option(help="Entries to fill in: masked, zeros or all.")] = None,
+    mask: Annotated[str | None, typer.Option(help="Boolean layer of entries to hide.")] = None,
+    target_depth: Annotated[
+        str | None, typer.Option(help="Recover cells to so many UMIs, or to a fold of their depth such as 4x.")
+    ] = None,
     quantiles: Annotated[list[float] | None, typer.Option(help="Quantile instead of the mean; repeatable.")] = None,
     n_samples: Annotated[int | None, typer.Option(min=1, help="Draws of integer counts instead.")] = None,
     layer_added: Annotated[str, typer.Option(help="Layer to write to.")] = "imputed",
@@ -71,6 +75,8 @@ def impute(
         trained.impute(
             adata,
             replace=replace,
+            mask=mask,
+            target_depth=_number_or_fold(target_depth),
             quantiles=quantiles or None,
             n_samples=n_samples,
             layer_added=layer_added,
@@ -78,6 +84,11 @@ def impute(
             silent=False,
         )
     _write(adata, out)
+
+
+def _number_or_fold(text: str | None) -> str | float | None:
+    """UMIs as a number; a fold (or what is neither, for the model to refuse) stays text."""
+    return float(text) if text is not None and text.replace(".", "", 1).isdigit() else text
 
 
 def generate(

@@ -1,6 +1,7 @@
-"""Counts on their way in: full scans, row access to any storage, splits, masks and panels."""
+"""Counts on their way in: full scans, row access to any storage, count latents, splits, masks and panels."""
 
 from sccountsdiff.data._digest import Digest, digest
+from sccountsdiff.data._latents import from_counts, to_counts
 from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import keep_measured, read_rows, row_chunks, row_readable, take_columns
 from sccountsdiff.data._modalities import MODALITY_KEY, boolean_layers, join_modalities, split_modalities, write_back
@@ -25,6 +26,7 @@ __all__ = [
     "check_counts",
     "concat_panels",
     "digest",
+    "from_counts",
     "join_modalities",
     "keep_measured",
     "mar_mask",
@@ -41,5 +43,6 @@ __all__ = [
     "split_modalities",
     "take_columns",
     "thinning_split",
+    "to_counts",
     "write_back",
 ]

@@ -3,6 +3,7 @@
 from sccountsdiff.model._callbacks import SaveAveraged
 from sccountsdiff.model._countsdiff import CountsDiff
 from sccountsdiff.model._dcm import DCM
+from sccountsdiff.model._files import UntrustedFileError
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
 from sccountsdiff.model._order import BlockShuffled, Shuffled
@@ -19,5 +20,6 @@ __all__ = [
     "RePaint",
     "SaveAveraged",
     "Shuffled",
+    "UntrustedFileError",
     "default_max_epochs",
 ]

@@ -10,12 +10,13 @@ import numpy as np
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi.data import AnnDataManager
-from scvi.model.base import BaseModelClass, RNASeqMixin
+from scvi.model.base import RNASeqMixin
 
-from sccountsdiff.model._fields import listed
+from sccountsdiff.model._files import FilesMixin
+from sccountsdiff.model._text import listed
 
 
-class GuardsMixin(RNASeqMixin, BaseModelClass):
+class GuardsMixin(RNASeqMixin, FilesMixin):
     """Refuses data that scvi-tools would take in silence, and lets go of data that is not the model's own."""
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:

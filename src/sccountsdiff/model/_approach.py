@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sccountsdiff.conditioning import (
     ClassifierFreeGuidance,
@@ -27,6 +30,11 @@ class Approach(ABC):
     name: ClassVar[str]
     #: Whether the cells are moved to a forecast profile after the walk.
     moves: ClassVar[bool] = False
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Keys in which cells that are given stay as they are during the walk."""
+        return ()
 
     @abstractmethod
     def template(self, row: Row) -> Row:
@@ -113,6 +121,11 @@ class Forecasting(Approach):
     name = "forecast"
     moves = True
 
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The perturbation: the cells are moved afterwards."""
+        return (self.key,)
+
     def template(self, row: Row) -> Row:
         """The control of the context."""
         return {**row, self.key: self.control}
@@ -124,6 +137,44 @@ class Forecasting(Approach):
     def guide(self, guidance: float | Mapping[str, float]) -> Guidance:
         """Joint guidance, or one scale for each key."""
         return _plain_guidance(guidance)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The conditions that a user asked for, and how each is imposed.
+
+    Attributes
+    ----------
+    rows
+        The conditions, in codes and numbers.
+    approaches
+        The approach of each.
+    """
+
+    rows: Sequence[Row]
+    approaches: Sequence[Approach]
+
+    @property
+    def names(self) -> str:
+        """The approaches in use."""
+        return ", ".join(dict.fromkeys(approach.name for approach in self.approaches))
+
+    def cells_of(self, approach: Approach, row_of_cell: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Cells whose condition is imposed by an approach."""
+        rows = np.flatnonzero([other == approach for other in self.approaches])
+        return np.flatnonzero(np.isin(row_of_cell, rows))
+
+    def still(self, row_of_cell: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Cells that are not moved."""
+        rows = np.flatnonzero([not approach.moves for approach in self.approaches])
+        return np.flatnonzero(np.isin(row_of_cell, rows))
+
+    def replaced_keys(self) -> list[Row]:
+        """For cells that are given: the keys that the walk is told to replace."""
+        return [
+            {name: value for name, value in row.items() if name not in approach.kept}
+            for row, approach in zip(self.rows, self.approaches, strict=True)
+        ]
 
 
 _OF_CONTROL: dict[str, type[Contrast] | type[Forecasting]] = {"contrast": Contrast, "forecast": Forecasting}

@@ -16,7 +16,7 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from sccountsdiff.conditioning import CombinationKey, Forecast
-from sccountsdiff.model._approach import Approach, Joint, Row, control_level, has_control, make_approach
+from sccountsdiff.model._approach import Approach, Asked, Joint, Row, control_level, has_control, make_approach
 from sccountsdiff.model._module import Cells, fresh_measurement
 from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles, wanted_profile
 from sccountsdiff.model._request import CellPlan
@@ -101,8 +101,7 @@ class ForecastMixin(WalkMixin):
         self,
         counts: sparse.csr_matrix,
         plan: CellPlan,
-        rows: Sequence[Row],
-        approaches: Sequence[Approach],
+        asked: Asked,
         same_cells: bool,
         options: WalkOptions,
         generator: torch.Generator,
@@ -114,11 +113,11 @@ class ForecastMixin(WalkMixin):
         The counts, the plan under the conditions that were asked for, and how well forecasts predict perturbations
         that are left out (None if nothing was forecast).
         """
-        groups = self._groups(plan, rows, approaches, same_cells)
+        groups = self._groups(plan, asked, same_cells)
         source = self._perturbation
         if not groups or source is None:
             return counts, plan, None
-        still = np.flatnonzero([not approaches[row].moves for row in plan.row])
+        still = asked.still(plan.row)
         blocks, order, trust = [counts[still]], [still], []
         codes = plan.values[source.name].copy()
         for names in dict.fromkeys(group.names for group in groups):
@@ -147,25 +146,26 @@ class ForecastMixin(WalkMixin):
         wanted = wanted_profile(profile, self._gene_names)
         return self._move(counts, plan, np.arange(len(plan)), wanted, options, generator)
 
-    def _groups(
-        self, plan: CellPlan, rows: Sequence[Row], approaches: Sequence[Approach], same_cells: bool
-    ) -> list[Group]:
+    def _groups(self, plan: CellPlan, asked: Asked, same_cells: bool) -> list[Group]:
         """Cells to move, by context and perturbation. Cells that are given belong to the context of their label."""
-        source = self._perturbation
         found: dict[tuple[Any, ...], list[int]] = {}
+        contexts = [self._context_names(row, same_cells) for row in asked.rows]
         for cell, row in enumerate(plan.row):
-            if source is None or not approaches[row].moves:
+            if not asked.approaches[row].moves or self._perturbation is None:
                 continue
-            names = tuple(
-                s.name
-                for s in self._sources
-                if s.names is not None
-                and s is not source
-                and (s.name in rows[row] or (same_cells and s.registry_key == REGISTRY_KEYS.LABELS_KEY))
-            )
-            context = tuple(int(plan.values[name][cell]) for name in names)
-            found.setdefault((names, context, int(rows[row][source.name])), []).append(cell)
+            context = tuple(int(plan.values[name][cell]) for name in contexts[row])
+            found.setdefault((contexts[row], context, int(asked.rows[row][self._perturbation.name])), []).append(cell)
         return [Group(*key, np.array(cells)) for key, cells in found.items()]
+
+    def _context_names(self, row: Row, same_cells: bool) -> tuple[str, ...]:
+        """Categorical keys that make up the context: those named, and the label of cells that are given."""
+        return tuple(
+            source.name
+            for source in self._sources
+            if source.names is not None
+            and source is not self._perturbation
+            and (source.name in row or (same_cells and source.registry_key == REGISTRY_KEYS.LABELS_KEY))
+        )
 
     def _measured_profiles(self, context_names: Sequence[str], source: ConditionSource) -> MeasuredProfiles:
         """Profiles of the conditions in the training and validation cells."""
@@ -228,5 +228,5 @@ class ForecastMixin(WalkMixin):
         condition = self._told(plan, cells)
         seen = Shown(x_0, x_0.new_ones(len(cells), 1))
         fresh = fresh_measurement(self.module.objective.process.remeasure(self.module.denoiser, seen, condition))
-        library = torch.as_tensor(plan.library_size[cells], device=self.module.device)
+        library = torch.as_tensor(plan.library_size[cells], device=self.module.device).reshape(len(cells), -1).sum(-1)
         return x_0, fresh, torch.where(library.isfinite(), library, x_0.sum(-1))

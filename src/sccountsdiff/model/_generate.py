@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
-from sccountsdiff.conditioning import Guidance
 from sccountsdiff.data import row_readable
-from sccountsdiff.model._approach import Approach
+from sccountsdiff.model._approach import Asked
 from sccountsdiff.model._fields import check_genes
 from sccountsdiff.model._forecasts import ForecastMixin
 from sccountsdiff.model._modalities import per_modality
@@ -30,7 +28,6 @@ from sccountsdiff.model._request import (
     cells_of_each,
     check_templates,
     condition_rows,
-    library_sizes,
     plan_cells,
     plan_like,
     resolve,
@@ -145,24 +142,23 @@ class GenerateMixin(ForecastMixin):
         births = self._births if births is None else births
         options = WalkOptions(n_steps, births, attrition, batch_size, silent)
         rows = [resolve(row, self._sources) for row in condition_rows(condition)]
-        approaches = [self._approach(method, row, from_adata is not None) for row in rows]
+        asked = Asked(rows, [self._approach(method, row, from_adata is not None) for row in rows])
         survival = _start_survival(start, start_survival, from_adata, strength)
         sizes = self._totals(library_size)
         if from_adata is None:
-            plan, begin = self._plan_new(rows, approaches, n_cells, sizes, survival, rng)
+            plan, begin = self._plan_new(asked, n_cells, sizes, survival, rng)
             names = pd.Index([f"generated_{i}" for i in range(len(plan))])
         else:
-            plan, begin = self._plan_same(from_adata, rows, approaches, sizes, survival, rng)
+            plan, begin = self._plan_same(asked, from_adata, sizes, survival, rng)
             names = from_adata.obs_names
-        guides = {approach: approach.guide(guidance) for approach in approaches}
-        counts = self._walk_all(plan, begin, approaches, guides, options, generator)
-        counts, plan, trust = self._move_all(counts, plan, rows, approaches, from_adata is not None, options, generator)
+        counts = self._walk_all(plan, begin, asked, guidance, options, generator)
+        counts, plan, trust = self._move_all(counts, plan, asked, from_adata is not None, options, generator)
         counts = self._move_to(profile, counts, plan, options, generator)
         note = provenance(
             "generate",
             condition=condition,
             profile=profile,
-            approach=", ".join(dict.fromkeys(approach.name for approach in approaches)),
+            approach=asked.names,
             forecast_held_out_pearson=trust,
             guidance=guidance,
             n_steps=n_steps,
@@ -180,27 +176,16 @@ class GenerateMixin(ForecastMixin):
         return cells
 
     def _plan_new(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        approaches: Sequence[Approach],
-        n_cells: int | Sequence[int] | None,
-        sizes: Any,
-        survival: float,
-        rng: np.random.Generator,
+        self, asked: Asked, n_cells: int | Sequence[int] | None, sizes: Any, survival: float, rng: np.random.Generator
     ) -> tuple[CellPlan, Start]:
         """New cells, and where they start."""
         population = self._population
         requests = [
             Request(approach.template(row), approach.told(row), whole=survival > 0)
-            for row, approach in zip(rows, approaches, strict=True)
+            for row, approach in zip(asked.rows, asked.approaches, strict=True)
         ]
-        each = cells_of_each(n_cells, len(rows), len(population))
-        plan = plan_cells(requests, each, self._sources, population, rng)
-        plan = (
-            plan
-            if sizes is None
-            else replace(plan, library_size=library_sizes(sizes, len(plan), rng, plan.library_size.shape[1:]))
-        )
+        each = cells_of_each(n_cells, len(requests), len(population))
+        plan = plan_cells(requests, each, self._sources, population, rng).sized(sizes, rng)
         if survival == 0:
             return plan, EmptyStart(self.summary_stats.n_vars)
         if self.adata is None:
@@ -210,47 +195,32 @@ class GenerateMixin(ForecastMixin):
         return plan, TrainingStart(matrix, population, survival)
 
     def _plan_same(
-        self,
-        adata: AnnData,
-        rows: Sequence[Mapping[str, Any]],
-        approaches: Sequence[Approach],
-        sizes: Any,
-        survival: float,
-        rng: np.random.Generator,
+        self, asked: Asked, adata: AnnData, sizes: Any, survival: float, rng: np.random.Generator
     ) -> tuple[CellPlan, Start]:
         """The cells of an AnnData under other conditions, and where they start."""
         with self._using(adata) as data:
             library, values, counts = self._read_cells(data, np.arange(data.n_obs), with_counts=True)
         assert counts is not None
-        kept = [
-            {name: value for name, value in row.items() if not (approach.moves and name == approach.key)}
-            for row, approach in zip(rows, approaches, strict=True)
-        ]
-        plan = plan_like(values, library, kept)
-        plan = (
-            plan
-            if sizes is None
-            else replace(plan, library_size=library_sizes(sizes, len(plan), rng, plan.library_size.shape[1:]))
-        )
-        return plan, CellStart(counts, survival)
+        return plan_like(values, library, asked.replaced_keys()).sized(sizes, rng), CellStart(counts, survival)
 
     def _walk_all(
         self,
         plan: CellPlan,
         begin: Start,
-        approaches: Sequence[Approach],
-        guides: Mapping[Approach, Guidance],
+        asked: Asked,
+        guidance: float | Mapping[str, float],
         options: WalkOptions,
         generator: torch.Generator,
     ) -> sparse.csr_matrix:
         """Walk all cells back, those of one approach together."""
+        guides = {approach: approach.guide(guidance) for approach in asked.approaches}
         if begin.survival == 1:
             return sparse.csr_matrix(begin.counts(plan, np.arange(len(plan))).astype(np.int32))
-        walked, order = [], []
-        for approach, guide in guides.items():
-            cells = np.flatnonzero([approaches[row] == approach for row in plan.row])
-            walked.append(self._walk(plan, cells, begin, guide, options, generator))
-            order.append(cells)
+        order = [asked.cells_of(approach, plan.row) for approach in guides]
+        walked = [
+            self._walk(plan, cells, begin, guide, options, generator)
+            for cells, guide in zip(order, guides.values(), strict=True)
+        ]
         return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
 
     def _totals(self, library_size: LibrarySize) -> Any:

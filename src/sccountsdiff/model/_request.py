@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,13 @@ class CellPlan:
 
     def __len__(self) -> int:
         return len(self.template)
+
+    def sized(self, library_size: Any, rng: np.random.Generator) -> CellPlan:
+        """The same cells with the library sizes that were asked for, if any."""
+        if library_size is None:
+            return self
+        sizes = library_sizes(library_size, len(self), rng, self.library_size.shape[1:])
+        return replace(self, library_size=sizes)
 
 
 @dataclass(frozen=True)

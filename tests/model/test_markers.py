@@ -94,6 +94,22 @@ def test_markers_name_what_is_wrong(trained, arguments, error, message):
         trained.test_markers(**arguments)
 
 
+def test_groups_of_one_cell_are_named(trained):
+    data = trained.adata.copy()
+    data.obs["sorted"] = np.where(np.arange(data.n_obs) == 5, "rare", "usual")
+    with pytest.raises(ValueError, match="'rare' of adata.obs\\['sorted'\\] has 1 cell.*set the label"):
+        trained.test_markers("sorted", adata=data)
+
+
+def test_cells_without_a_label_are_left_out(trained):
+    data = trained.adata.copy()
+    labels = data.obs["cell_type"].astype(object)
+    data.obs["known"] = labels.where(np.arange(data.n_obs) < 120)
+    table = trained.test_markers("known", "B cell", adata=data)
+    expected = compare_groups(data.layers["counts"][:120], (labels == "B cell").to_numpy()[:120])
+    np.testing.assert_allclose(table.loc[data.var_names, "p_value"], expected.p_value)
+
+
 def test_one_imputation_is_not_enough(trained, half_hidden):
     with pytest.raises(ValueError, match="at least 2"):
         trained.test_markers("cell_type", mask=half_hidden, n_imputations=1)

@@ -240,7 +240,19 @@ def _contrasts(
     for name in firsts:
         rows = np.arange(len(cells)) if group2 is None else np.flatnonzero((kept == name) | (kept == str(group2)))
         contrasts.append(_Contrast(name, "rest" if group2 is None else str(group2), rows, kept[rows] == name))
+        _check_sizes(groupby, contrasts[-1])
     return cells, contrasts
+
+
+def _check_sizes(groupby: str, contrast: _Contrast) -> None:
+    """A spread between cells takes two of them."""
+    sizes = {contrast.name_1: contrast.first.sum(), contrast.name_2: (~contrast.first).sum()}
+    for name, size in sizes.items():
+        if size < 2:
+            raise ValueError(
+                f"Group {name!r} of adata.obs[{groupby!r}] has {size} cell(s); a test needs at least 2. Name the groups "
+                "to compare with group1= and group2=, or set the label of such cells to NaN."
+            )
 
 
 def _rows(matrix: sparse.csr_matrix | None, rows: NDArray[np.intp]) -> sparse.csr_matrix | None:

@@ -242,6 +242,10 @@ def test_births_say_how_a_revealed_count_is_drawn():
         .item()
         for name in BIRTHS
     }
+    unsaid = Sampler(Absorbing(), oracle).sample(
+        torch.zeros(4000, 1), {}, survival_grid(LinearSchedule(), 1), generator=generator()
+    )
+    assert unsaid.var().item() == spread["posterior"]
     assert spread == pytest.approx({"posterior": 4.0, "poisson": 2.0, "binomial": 0.0}, abs=0.15)
 
 

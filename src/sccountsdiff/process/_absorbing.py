@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process._births import Births
+from sccountsdiff.process._births import Births, PosteriorBirths
 from sccountsdiff.process._posterior import Posterior
 from sccountsdiff.process._process import Believes, Process, Shown, bridge, nobody_dies
 from sccountsdiff.process._reveal import IndependentReveal, Reveal
@@ -45,6 +45,7 @@ class Absorbing(Process):
     released code of DCM reveals by the *forward* rate, nearly all entries in the first step.
     """
 
+    births = PosteriorBirths()
     #: Groups of genes that are predicted from the others in turn, see :meth:`remeasure`.
     N_GROUPS = 10
 

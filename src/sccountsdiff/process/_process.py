@@ -104,6 +104,9 @@ class Process(ABC):
     survivals.
     """
 
+    #: How births are drawn unless a sampler is told otherwise.
+    births: Births
+
     @abstractmethod
     def corrupt(self, x_0: Tensor, alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw surviving counts ``x_t``.

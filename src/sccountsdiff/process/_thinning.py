@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process._births import Births
+from sccountsdiff.process._births import Births, PoissonBirths
 from sccountsdiff.process._posterior import MIN_RATE, Posterior
 from sccountsdiff.process._process import Believes, Process, Shown, bridge, nobody_dies
 from sccountsdiff.process._random import binomial
@@ -26,6 +26,8 @@ class Thinning(Process):
     CountsDiff, eq. of the forward marginal (section 3.1) and Prop. 3.2; Blackout diffusion (Santos et al. 2023) is the
     special case ``alpha = exp(-t)``.
     """
+
+    births = PoissonBirths()
 
     def corrupt(self, x_0: Tensor, alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Thin ``x_0`` binomially."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sccountsdiff.conditioning import Condition, ConditionalDenoiser
-from sccountsdiff.process import Births, PoissonBirths, Posterior, Process
+from sccountsdiff.process import Births, Posterior, Process
 from sccountsdiff.sampling._attrition import Attrition, NoAttrition
 from sccountsdiff.sampling._evidence import Evidence
 
@@ -49,14 +49,14 @@ class Sampler:
     denoiser
         A denoiser, or one wrapped by guidance.
     births
-        How births are drawn from the posterior.
+        How births are drawn from the posterior; as suits the process if ``None``.
     attrition
         How many of the living die in a step.
     """
 
     process: Process
     denoiser: ConditionalDenoiser
-    births: Births = field(default_factory=PoissonBirths)
+    births: Births | None = None
     attrition: Attrition = field(default_factory=NoAttrition)
 
     @torch.no_grad()
@@ -92,6 +92,7 @@ class Sampler:
         -------
         UMI counts ``(n_cells, n_genes)``, integer-valued floats.
         """
+        births = self.process.births if self.births is None else self.births
         x_t = start if known is None else known.impose(start)
         per_cell = (len(start), *[1] * (start.dim() - 1))
         for number, (alpha_t, alpha_s) in enumerate(pairwise(level.expand(per_cell) for level in grid.to(start))):
@@ -101,5 +102,5 @@ class Sampler:
             if callback is not None:
                 callback(Step(number, alpha_t, x_t, posterior))
             death = self.attrition.death(alpha_t, alpha_s)
-            x_t = self.process.revive(x_t, posterior, alpha_t, alpha_s, death, self.births, generator)
+            x_t = self.process.revive(x_t, posterior, alpha_t, alpha_s, death, births, generator)
         return x_t

@@ -32,7 +32,7 @@ def half_mean_difference(mean: ArrayLike, size: ArrayLike = np.inf) -> NDArray[n
     """
     mean, size = np.broadcast_arrays(np.asarray(mean, dtype=np.float64), np.asarray(size, dtype=np.float64))
     poisson = mean * (special.ive(0, 2 * mean) + special.ive(1, 2 * mean)) * np.sqrt(1 + mean / size)
-    finite = np.minimum(size, _LARGEST_SIZE)
+    finite = np.where(size > _LARGEST_SIZE, 1.0, size)  # what is not used is at least cheap: long series are slow
     whole, double = finite + mean, finite + 2 * mean
     exact = mean * whole / double * special.hyp2f1(1 - finite, 0.5, 2, 4 * mean * whole / double**2)
     return np.where(size > _LARGEST_SIZE, poisson, exact)

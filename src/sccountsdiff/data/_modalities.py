@@ -74,6 +74,10 @@ def boolean_layers(mdata: MuData, modalities: Iterable[str]) -> dict[str, sparse
         Cells with several modalities.
     modalities
         Their names, in the order of the features.
+
+    Returns
+    -------
+    Name of a layer -> ``csr_matrix`` over all cells and features.
     """
     modalities = list(modalities)
     found = dict.fromkeys(

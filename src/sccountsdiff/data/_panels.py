@@ -122,6 +122,10 @@ def measured_names(adata: AnnData) -> pd.Index:
     ----------
     adata
         Data, perhaps prepared by ``CountsDiff.prepare_query_anndata``.
+
+    Returns
+    -------
+    Names, in the order of ``var``.
     """
     if NOT_MISSING_KEY not in adata.var:
         return adata.var_names

@@ -59,35 +59,85 @@ class Library(nn.Module, ABC):
 
     @abstractmethod
     def total(self, x: Tensor) -> Tensor:
-        """Sums over the features of each group, ``(n_cells, n_groups)``."""
+        """Sums over the features of each group, ``(n_cells, n_groups)``.
+
+        Parameters
+        ----------
+        x
+            Values ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def sizes(self, x: Tensor) -> Tensor:
-        """The same as a condition gives it: ``(n_cells,)`` for one group, ``(n_cells, n_groups)`` for several."""
+        """The same as a condition gives it: ``(n_cells,)`` for one group, ``(n_cells, n_groups)`` for several.
+
+        Parameters
+        ----------
+        x
+            Values ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def weighted(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sums of products over the features of each group, ``(n_cells, n_groups)``; one may be one row."""
+        """Sums of products over the features of each group, ``(n_cells, n_groups)``.
+
+        Parameters
+        ----------
+        x
+            Values ``(n_cells, n_genes)``.
+        y
+            Values, broadcastable to ``x``.
+        """
 
     @abstractmethod
     def average(self, alpha: Tensor) -> Tensor:
-        """Mean survival in each group ``(n_cells, n_groups)``, of ``(n_cells, 1)`` or ``(n_cells, n_genes)``."""
+        """Mean survival in each group, ``(n_cells, n_groups)``.
+
+        Parameters
+        ----------
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def least(self, alpha: Tensor) -> Tensor:
-        """Smallest survival in each group, likewise."""
+        """Smallest survival in each group, ``(n_cells, n_groups)``.
+
+        Parameters
+        ----------
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def spread(self, value: Tensor) -> Tensor:
-        """A value of each group ``(n_cells, n_groups)`` for each feature, broadcastable to ``(n_cells, n_genes)``."""
+        """The value of its group for each feature, broadcastable to ``(n_cells, n_genes)``.
+
+        Parameters
+        ----------
+        value
+            A value of each group, ``(n_cells, n_groups)``.
+        """
 
     @abstractmethod
     def softmax(self, logits: Tensor) -> Tensor:
-        """Shares that add up to 1 in each group, of logits whose last dimension are the features."""
+        """Shares that add up to 1 in each group, ``(n_cells, n_genes)``.
+
+        Parameters
+        ----------
+        logits
+            Any numbers, ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def expected(self, logits: Tensor) -> Tensor:
-        """Library sizes expected of cells of which nothing was seen, ``(n_cells, n_groups)`` or broadcastable."""
+        """Library sizes expected of cells of which nothing was seen, ``(n_cells, n_groups)`` or broadcastable.
+
+        Parameters
+        ----------
+        logits
+            What a network says of each feature, ``(n_cells, n_genes)``.
+        """
 
     def seen_share(self, alpha: Tensor, share: Tensor) -> Tensor:
         """Part of a cell's expression that was visible, ``(n_cells, n_groups)``: shares weighted by survival.
@@ -98,18 +148,44 @@ class Library(nn.Module, ABC):
             Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
         share
             Shares of expression, which add up to 1 in each group, ``(n_genes,)`` or ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        Between 0 and 1.
         """
         return self.average(alpha) if alpha.shape[-1] == 1 else self.weighted(alpha, share)
 
     def log_share(self, n_genes: int, gene_mean: Tensor | None) -> Tensor:
-        """Log share of each gene in the training cells ``(n_genes,)``, where the logits of a network start."""
+        """Log share of each gene in the training cells, where the logits of a network start.
+
+        Parameters
+        ----------
+        n_genes
+            Number of genes.
+        gene_mean
+            Mean UMI count of each gene in the training cells ``(n_genes,)``; None for equal shares.
+
+        Returns
+        -------
+        ``(n_genes,)``.
+        """
         mean = (torch.ones(n_genes) if gene_mean is None else gene_mean.float()).unsqueeze(0)
         floor = 1e-3 * self.average(mean).clamp_min(1e-9)  # a gene without a molecule keeps a small share
         mean = mean + self.spread(floor)
         return (mean / self.spread(self.total(mean))).log().squeeze(0)
 
     def given(self, condition: Condition) -> GivenTotals | None:
-        """The library sizes that a condition gives; None if it gives none."""
+        """The library sizes that a condition gives.
+
+        Parameters
+        ----------
+        condition
+            Condition of each cell.
+
+        Returns
+        -------
+        The totals, with what they count; None if the condition has none.
+        """
         total = condition.get(LIBRARY_SIZE)
         if total is None:
             return None
@@ -265,6 +341,10 @@ def make_library(mean: float | Sequence[float], n_features: Sequence[int] | None
         Mean library size of the training cells in UMI counts; one for each group if there are several.
     n_features
         Number of features of each group, None for one group of all.
+
+    Returns
+    -------
+    :class:`OneLibrary` or :class:`LibraryPerGroup`.
     """
     if n_features is None:
         return OneLibrary(float(mean))  # type: ignore[arg-type]

@@ -37,7 +37,21 @@ class CellStatistics(nn.Module):
         return self.projection(self.summary(x_t, alpha, given).flatten(1))
 
     def summary(self, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Six numbers of order one for each group, ``(n_cells, 6, n_groups)``."""
+        """Six numbers of order one for each group.
+
+        Parameters
+        ----------
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        given
+            Library sizes.
+
+        Returns
+        -------
+        ``(n_cells, 6, n_groups)``.
+        """
         log_mean = torch.log1p(self.library.mean)
         mean_alpha = self.library.average(alpha)
         log_alpha = torch.log10(mean_alpha + 1e-4) / 2

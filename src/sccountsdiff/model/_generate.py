@@ -199,7 +199,8 @@ class GenerateMixin(ForecastMixin):
     ) -> tuple[CellPlan, Start]:
         """The cells of an AnnData under other conditions, and where they start."""
         with self._using(adata) as data:
-            library, values, counts = self._read_cells(data, np.arange(data.n_obs), with_counts=True)
+            minibatches = self._make_data_loader(adata=data, batch_size=1024)
+            library, values, counts = self._read_cells(minibatches, with_counts=True)
         assert counts is not None
         return plan_like(values, library, asked.replaced_keys()).sized(sizes, rng), CellStart(counts, survival)
 

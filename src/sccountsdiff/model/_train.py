@@ -107,7 +107,8 @@ class TrainMixin(UnsupervisedTrainingMixin):
         plan_kwargs
             Passed on to the training plan: ``lr``, ``weight_decay``, ``warmup``; and ``ema_decay``.
         datamodule
-            Minibatches from elsewhere, in place of the AnnData; see :doc:`/large_data`.
+            Minibatches from elsewhere, for a model built from a ``registry``: dictionaries of tensors by registry key.
+            It shares the cells among processes itself, and has ``n_obs`` unless ``max_epochs`` is given.
         trainer_config
             More arguments of the trainer, as a mapping; explicit ones win.
         checkpoint_dir
@@ -137,8 +138,8 @@ class TrainMixin(UnsupervisedTrainingMixin):
                 **(datasplitter_kwargs or {}),
             )
             options["use_distributed_sampler"] = False  # its own sampler knows its place
-        n_train = getattr(datamodule, "n_train", None) or datamodule.n_obs
-        max_epochs = default_max_epochs(n_train, batch_size) if max_epochs is None else max_epochs
+        if max_epochs is None:
+            max_epochs = default_max_epochs(getattr(datamodule, "n_train", None) or datamodule.n_obs, batch_size)
 
         plan_kwargs = dict(plan_kwargs or {})
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))
@@ -165,7 +166,7 @@ class TrainMixin(UnsupervisedTrainingMixin):
             )
             runner()
         self.history_ = {name: values.astype(float) for name, values in (self.history_ or {}).items()}
-        self._remember_population()
+        self._remember_population(None if self.adata is not None else datamodule.train_dataloader())
 
     def _own_manager(self) -> AnnDataManager:
         if self.adata is None:

@@ -1,0 +1,161 @@
+"""Does memory stay constant, and time per cell too, as the number of cells grows?
+
+Cells are simulated block by block into a sparse zarr store: 2,000 genes, 20 cell types of negative-binomial counts at
+about 2,500 UMIs a cell, in samples of 5,000 cells that follow each other, as on a disk. For each number of cells three
+processes run one after the other, nothing held in memory but what the package holds:
+
+- ``setup_train``: ``setup_anndata`` (every count is checked) and one epoch of training from the store;
+- ``impute``: expected counts of all cells, written to a zarr store (``out=``);
+- ``generate``: a tenth as many cells, from zeros in 20 steps, 10,000 at a time.
+
+Scores: ``peak_mb``, the largest resident memory of the process (``VmHWM``); ``cells_per_second`` on the wall;
+``cells_per_cpu_second`` of processor time, to be compared where other work runs beside. The folder of ``--scratch``
+needs about 10 KB a cell.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+import zarr
+from _record import Record, arguments, run
+from _training import QUIET, Time, prepare
+
+SIZES = {"20k": 20_000, "100k": 100_000, "1m": 1_000_000}
+METHODS = ("setup_train", "impute", "generate")
+SCORES = {"peak_mb": 0, "cells_per_second": 0, "cells_per_cpu_second": 0}
+N_GENES, N_TYPES, SAMPLE, DEPTH, BLOCK = 2000, 20, 5000, 2500, 5000
+
+
+def simulate(path: Path, n_cells: int, seed: int = 0) -> None:
+    """Write cells to a zarr store, in constant memory; a store that is complete is left alone."""
+    if path.exists():
+        return
+    rng = np.random.default_rng(seed)
+    profile = np.exp(rng.normal(0, 1.2, N_GENES) + rng.normal(0, 0.7, (N_TYPES, N_GENES)))
+    profile /= profile.sum(1, keepdims=True)
+    partial = path.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    root = zarr.open_group(partial, mode="w")
+    types = rng.integers(N_TYPES, size=n_cells)
+    for start in range(0, n_cells, BLOCK):
+        of_block = types[start : start + BLOCK]
+        depth = DEPTH * rng.lognormal(-0.08, 0.4, (len(of_block), 1))
+        rate = profile[of_block] * depth * rng.gamma(2.0, 0.5, (len(of_block), N_GENES))
+        counts = sp.csr_matrix(rng.poisson(rate).astype(np.float32))
+        if start == 0:
+            ad.io.write_elem(root, "X", counts)
+        else:
+            ad.io.sparse_dataset(root["X"]).append(counts)
+    obs = {"cell_type": types.astype(str), "sample": (np.arange(n_cells) // SAMPLE).astype(str)}
+    ad.io.write_elem(root, "obs", pd.DataFrame(obs, index=np.arange(n_cells).astype(str), dtype="category"))
+    ad.io.write_elem(root, "var", pd.DataFrame(index=[f"gene_{g}" for g in range(N_GENES)]))
+    partial.rename(path)
+
+
+def on_disk(path: Path) -> ad.AnnData:
+    """Return the cells, their counts left on the disk."""
+    root = zarr.open_group(path, mode="r")
+    obs, var = (ad.io.read_elem(root[name]) for name in ("obs", "var"))
+    return ad.AnnData(ad.io.sparse_dataset(root["X"]), obs=obs, var=var)
+
+
+def setup_train(cells: Path, scratch: Path) -> int:
+    """Train one epoch and save the model; return the number of cells."""
+    from sccountsdiff import CountsDiff
+
+    adata = on_disk(cells)
+    CountsDiff.setup_anndata(adata, labels_key="cell_type")
+    model = CountsDiff(adata)
+    model.train(1, **QUIET)
+    model.save(scratch / "model", overwrite=True)
+    return adata.n_obs
+
+
+def impute(cells: Path, scratch: Path) -> int:
+    """Impute all cells to a store; return their number."""
+    from sccountsdiff import CountsDiff
+
+    adata = on_disk(cells)
+    model = CountsDiff.load(scratch / "model", adata=False, accelerator="cpu")
+    model.impute(adata, out=scratch / "imputed.zarr", seed=0)
+    shutil.rmtree(scratch / "imputed.zarr")
+    return adata.n_obs
+
+
+def generate(cells: Path, scratch: Path) -> int:
+    """Generate a tenth as many cells, piece by piece; return their number."""
+    from sccountsdiff import CountsDiff
+
+    n_cells = on_disk(cells).n_obs // 10
+    model = CountsDiff.load(scratch / "model", adata=False, accelerator="cpu")
+    for piece, start in enumerate(range(0, n_cells, 10_000)):
+        model.generate(n_cells=min(10_000, n_cells - start), seed=piece)
+    return n_cells
+
+
+STAGES = {"setup_train": setup_train, "impute": impute, "generate": generate}
+
+
+def peak_mb() -> float:
+    """Return the largest resident memory of this process so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts bytes
+
+
+def stage(name: str, cells: Path, scratch: Path) -> dict[str, float]:
+    """Run one stage in this process; return its scores."""
+    prepare(0)
+    start = Time.now()
+    n_cells = STAGES[name](cells, scratch)
+    time = start.since()
+    return {
+        "peak_mb": peak_mb(),
+        "cells_per_second": n_cells / time.wall,
+        "cells_per_cpu_second": n_cells / time.cpu,
+    }
+
+
+def main() -> None:
+    """Fill the record and print the tables."""
+    parser = arguments(__doc__, METHODS, SIZES)
+    parser.set_defaults(seeds=[0], data=["20k", "100k"])
+    parser.add_argument("--scratch", type=Path, default=Path(tempfile.gettempdir()) / "sccountsdiff_scale")
+    parser.add_argument("--stage", nargs=3, metavar=("NAME", "CELLS", "FOLDER"), help="run one stage in this process")
+    options = parser.parse_args()
+    if options.stage:
+        name, cells, folder = options.stage
+        print(json.dumps(stage(name, Path(cells), Path(folder))))
+        return
+    record = Record(options.results / "scale.csv")
+
+    def job(method: str, data: str, seed: int) -> dict[str, float]:
+        folder = options.scratch / data
+        folder.mkdir(parents=True, exist_ok=True)
+        simulate(folder / "cells.zarr", SIZES[data])
+        if method != "setup_train" and not (folder / "model").exists():
+            raise SystemExit("The model of these cells is gone: delete the rows of setup_train from scale.csv first.")
+        command = [sys.executable, __file__, "--stage", method, folder / "cells.zarr", folder]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        return json.loads(done.stdout.splitlines()[-1])
+
+    if not options.table:
+        run(record, options, job)
+    for score, digits in SCORES.items():
+        print(f"\n{score}\n\n{record.table(score, digits)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ class DCM(DiffusionModel):
 
     Whole entries are hidden, never single molecules, and the model learns the count of each hidden entry from those it
     can see: a probability for every small count and a tail for the large ones. It does everything that
-    :class:`CountsDiff` does with entries that are seen or hidden; see its methods.
+    :class:`~sccountsdiff.CountsDiff` does with entries that are seen or hidden; see its methods.
 
     What it cannot do raises an error that says why. An entry is a token, seen whole or not at all: cells cannot be
     recovered at a larger depth (``impute(target_depth=...)``), nor begun from cells of another library size. And a law

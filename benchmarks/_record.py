@@ -102,6 +102,16 @@ class Record:
         lines = [[method, *(show(cells[method, data].values(), digits) for data in datasets)] for method in methods]
         return markdown(["method", *datasets], lines)
 
+    def scores_table(self, data: str, digits: Mapping[str, int]) -> str:
+        """Return a Markdown table of one data set: methods by scores, each with so many digits, mean ± SD over seeds."""
+        by_score = {score: self.values(score) for score in digits}
+        methods = dict.fromkeys(row["method"] for row in self.rows() if row["data"] == data)
+        lines = [
+            [method, *(show(by_score[score].get((method, data), {}).values(), n) for score, n in digits.items())]
+            for method in methods
+        ]
+        return markdown(["method", *digits], lines)
+
     def against_best(self, score: str, ours: str, digits: int = 4) -> str:
         """Return a Markdown table of one score (lower is better) of one method beside the best other one by data set.
 

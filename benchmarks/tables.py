@@ -1,7 +1,8 @@
 """Write the tables of the committed results into Markdown files, between markers.
 
 ``<!-- table bound nats 1 -->`` ... ``<!-- end -->`` holds the table of the score ``nats`` of ``results/bound.csv`` with
-one decimal; ``<!-- gain bound nats 1 -->`` compares CountsDiff with the best other method. Run it after new results::
+one decimal; ``<!-- gain bound nats 1 -->`` compares CountsDiff with the best other method, and ``<!-- scores images
+digits accuracy:3 frechet:1 -->`` shows several scores of one data set side by side. Run it after new results::
 
     python benchmarks/tables.py benchmarks/README.md docs/theory.md
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from _record import RESULTS, Record
 
 MARKER = re.compile(r"(<!-- (table|gain) (\w+) (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SCORES = re.compile(r"(<!-- scores (\w+) (\w+) ((?:\w+:\d+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str) -> str:
@@ -27,7 +29,12 @@ def fill(text: str) -> str:
             return f"{head}{record.table(score, int(digits))}\n{tail}"
         return f"{head}{record.against_best(score, 'countsdiff', int(digits))}\n{tail}"
 
-    return MARKER.sub(renewed, text)
+    def side_by_side(match: re.Match[str]) -> str:
+        head, question, data, asked, tail = match.groups()
+        digits = {score: int(n) for score, n in (pair.split(":") for pair in asked.split())}
+        return f"{head}{Record(RESULTS / f'{question}.csv').scores_table(data, digits)}\n{tail}"
+
+    return SCORES.sub(side_by_side, MARKER.sub(renewed, text))
 
 
 if __name__ == "__main__":

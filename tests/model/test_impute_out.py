@@ -17,8 +17,8 @@ READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
 REQUESTS = {
     "mean": {},
     "quantiles": {"quantiles": [0.1, 0.9]},
-    "draws": {"mask": "hidden", "n_samples": 2, "seed": 3},
-    "depth": {"target_depth": "2x", "seed": 3},
+    "draws": {"mask": "hidden", "n_samples": 2, "n_steps": 3, "seed": 3},
+    "depth": {"target_depth": "2x", "n_steps": 3, "seed": 3},
     "selection": {"indices": [200, 3, 3, 70], "gene_list": ["gene_9", "gene_4"], "n_samples": 1, "seed": 3},
 }
 

@@ -62,10 +62,14 @@ def label_transfer_accuracy(train: ArrayLike, train_labels: ArrayLike, cells: Ar
 
     Parameters
     ----------
-    train, cells
-        Features of real training cells and of the cells to judge, shapes ``(n_cells, n_features)``.
-    train_labels, labels
-        Their labels ``(n_cells,)``; of generated cells, those asked for.
+    train
+        Features of real training cells, ``(n_cells, n_features)``.
+    train_labels
+        Their labels, ``(n_cells,)``.
+    cells
+        Features of the cells to judge, ``(n_cells, n_features)``.
+    labels
+        Their labels, ``(n_cells,)``; of generated cells, those asked for.
 
     Returns
     -------

@@ -183,3 +183,19 @@ def test_a_contrast_needs_its_key_and_a_null():
     deaf.condition_dropout = 0.0
     with pytest.raises(ValueError, match="condition_dropout > 0"):
         ContrastGuidance("perturbation", 0).wrap(deaf)
+
+
+@pytest.mark.parametrize("depth", [120, 1500])
+def test_a_transport_reaches_profiles_of_shallow_and_deep_cells(depth):
+    generator = torch.Generator().manual_seed(0)
+    n_cells, n_genes = 1000, 100
+    share = torch.rand(n_genes, generator=generator) ** 4
+    wanted = share * torch.exp(0.7 * torch.randn(n_genes, generator=generator))
+    rate, target = (depth * one / one.sum() for one in (share, wanted))
+    x_0 = torch.poisson(rate.expand(n_cells, -1), generator=generator)
+    profile = log1p_cp10k(torch.poisson(target.expand(n_cells, -1), generator=generator)).mean(0)
+    fresh = PoissonPosterior(rate.expand(n_cells, -1), torch.zeros(n_cells, 1))
+    transport = fit_transport(x_0, fresh, x_0.sum(-1), profile, generator=generator)
+    moved = log1p_cp10k(transport.draw(x_0, fresh, x_0.sum(-1), generator)).mean(0)
+    assert (moved - profile).square().mean().sqrt() < 0.08
+    assert (log1p_cp10k(x_0).mean(0) - profile).square().mean().sqrt() > 0.4

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
 
-from sccountsdiff.process import Posterior, Thinning
+from sccountsdiff.process import MIN_RATE, Posterior, Thinning
 
 _TARGET_TOTAL = 1e4
 #: Expression below this counts as this (CP10k): keeps ratios of silent genes finite.
 _SMALLEST = 1e-3
 #: Rounds in which the ratios of a cell are scaled to its library size.
 _SCALINGS = 6
-#: A round changes no gene by more than this factor.
-_LARGEST_STEP = 5.0
+#: A round changes the logarithm of no gene's mean by more than this.
+_LARGEST_STEP = 1.6
 
 
 def log1p_cp10k(x: Tensor) -> Tensor:
@@ -67,12 +66,28 @@ class Transport:
         -------
         UMI counts ``(n_cells, n_genes)``, integer-valued floats.
         """
-        ratio = self.log_ratio.exp().expand_as(x_0)
-        for _ in range(_SCALINGS):
-            expected = ratio.clamp_max(1) * x_0 + (ratio - 1).clamp_min(0) * fresh.rate
-            ratio = ratio * (library / expected.sum(-1).clamp_min(_SMALLEST))[:, None]
+        ratio = self.ratio(x_0, fresh, library)
         kept = Thinning().corrupt(x_0, ratio.clamp_max(1), generator)
         return kept + fresh.draw(generator, (ratio - 1).clamp_min(0))
+
+    def ratio(self, x_0: Tensor, fresh: Posterior, library: Tensor) -> Tensor:
+        """Factor of each entry ``(n_cells, n_genes)``: that of its gene, scaled to the library size of its cell.
+
+        Parameters
+        ----------
+        x_0, fresh, library
+            As in :meth:`draw`.
+        """
+        ratio = self.log_ratio.exp().expand_as(x_0)
+        for _ in range(_SCALINGS):
+            total = _expected(ratio, x_0, fresh.rate).sum(-1)
+            ratio = ratio * (library / total.clamp_min(_SMALLEST))[:, None]
+        return ratio
+
+
+def _expected(ratio: Tensor, x_0: Tensor, rate: Tensor) -> Tensor:
+    """Expected counts after a transport: what is kept, and what is born."""
+    return ratio.clamp_max(1) * x_0 + (ratio - 1).clamp_min(0) * rate
 
 
 def fit_transport(
@@ -100,11 +115,32 @@ def fit_transport(
     -------
     :class:`Transport`.
     """
-    wanted = torch.expm1(profile).clamp_min(_SMALLEST).log()
+    smallest = _SMALLEST / _TARGET_TOTAL * library.mean()
     transport = Transport(torch.zeros_like(profile))
     for _ in range(n_rounds):
-        moved = log1p_cp10k(transport.draw(x_0, fresh, library, generator)).mean(0)
-        step = wanted - torch.expm1(moved).clamp_min(_SMALLEST).log()
-        limit = math.log(_LARGEST_STEP)
-        transport = Transport(transport.log_ratio + step.nan_to_num(0.0).clamp(-limit, limit))
+        ratio = transport.ratio(x_0, fresh, library)
+        expected = _expected(ratio, x_0, fresh.rate)
+        moved = transport.draw(x_0, fresh, library, generator)
+        lacking = (profile - log1p_cp10k(moved).mean(0)).nan_to_num(0.0)
+        step = (lacking / _slope(moved, ratio * fresh.rate)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        mean = expected.mean(0).clamp_min(smallest)
+        change = _log_ratio(mean * step.exp(), x_0, fresh.rate) - _log_ratio(mean, x_0, fresh.rate)
+        transport = Transport(transport.log_ratio + change)
     return transport
+
+
+def _slope(moved: Tensor, rate: Tensor) -> Tensor:
+    r"""Change of mean log1p(CP10k) with the logarithm of the rate, by Stein's identity for Poisson counts.
+
+    :math:`\partial E f(x) / \partial \log \lambda = \lambda\, E[f(x + 1) - f(x)]`.
+    """
+    scale = _TARGET_TOTAL / moved.sum(-1, keepdim=True).clamp_min(1)
+    gain = torch.log1p(scale * (moved + 1)) - torch.log1p(scale * moved)
+    return (rate * gain).mean(0).clamp_min(_SMALLEST)
+
+
+def _log_ratio(mean: Tensor, x_0: Tensor, rate: Tensor) -> Tensor:
+    """Logarithm of the ratio that gives each gene a mean count: what is kept is linear in it, and so are births."""
+    seen, fresh = x_0.mean(0), rate.mean(0).clamp_min(MIN_RATE)
+    ratio = torch.where(mean <= seen, mean / seen.clamp_min(MIN_RATE), 1 + (mean - seen) / fresh)
+    return ratio.clamp_min(MIN_RATE).log()

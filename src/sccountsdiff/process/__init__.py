@@ -36,7 +36,7 @@ with attrition), Alg. 1 and 2. DCM: discrete diffusion for single-cell gene expr
 from sccountsdiff.process._absorbing import MASK, Absorbing
 from sccountsdiff.process._births import BIRTHS, BinomialBirths, Births, PoissonBirths, PosteriorBirths
 from sccountsdiff.process._posterior import MIN_RATE, Posterior
-from sccountsdiff.process._process import Process, Shown, bridge, max_death
+from sccountsdiff.process._process import Believes, Process, Shown, bridge, max_death
 from sccountsdiff.process._rates import GammaPoissonPosterior, PoissonPosterior
 from sccountsdiff.process._registry import Registry, UnknownNameError
 from sccountsdiff.process._reveal import REVEALS, ConfidentReveal, IndependentReveal, RandomReveal, Reveal
@@ -60,6 +60,7 @@ __all__ = [
     "REVEALS",
     "SCHEDULES",
     "Absorbing",
+    "Believes",
     "BinomialBirths",
     "Births",
     "BlackoutSchedule",

@@ -54,6 +54,10 @@ class CellOrder(ABC):
             Positions of the cells of each minibatch.
         rng
             Source of randomness.
+
+        Returns
+        -------
+        The minibatches, in the order of the pieces.
         """
         return (Minibatch(cut, cut) for cut in cuts)
 
@@ -110,7 +114,19 @@ class BlockShuffled(CellOrder):
         return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 
     def minibatches(self, cuts: list[Positions], rng: np.random.Generator) -> Iterator[Minibatch]:
-        """Mix the cells of as many minibatches as a buffer holds."""
+        """Mix the cells of as many minibatches as a buffer holds.
+
+        Parameters
+        ----------
+        cuts
+            Positions of the cells of each minibatch.
+        rng
+            Source of randomness.
+
+        Yields
+        ------
+        Minibatches that are read together.
+        """
         n_together = max(1, self.buffer_size // max(len(cuts[0]), 1))
         for first in range(0, len(cuts), n_together):
             together = cuts[first : first + n_together]

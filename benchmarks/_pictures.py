@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.linalg import sqrtm
 from torch import Tensor
 
 from sccountsdiff import metrics
@@ -66,8 +65,9 @@ class Pictures:
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """Return the squared Frechet distance between Gaussians fitted to features ``(n, n_features)``."""
     first, second = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    cross = np.real(sqrtm(first @ second))
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second - 2 * cross))
+    # The trace of the root needs the eigenvalues alone; a root of a singular matrix would be inexact.
+    cross = np.sqrt(np.linalg.eigvals(first @ second).real.clip(0)).sum()
+    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(first + second) - 2 * cross)
 
 
 class DigitsJudge(Judge):

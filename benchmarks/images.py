@@ -35,7 +35,7 @@ from sccountsdiff.objective import Objective, PaperWeighting, ScheduledSurvival
 from sccountsdiff.process import BinomialBirths, CosineSchedule, Thinning
 from sccountsdiff.sampling import RescaledAttrition, Sampler, survival_grid
 
-GUIDANCE = {f"guidance_{scale:g}": (scale, 0.0) for scale in (0, 1, 2, 4)}
+GUIDANCE = {f"guidance_{scale:g}": (scale, 0.0) for scale in (1, 2, 4, 0)}
 ATTRITION = {f"attrition_{eta:g}": (1.0, eta) for eta in (0.02, 0.1, 0.5)}
 #: Name of a setting -> (guidance scale, attrition).
 SETTINGS = {**GUIDANCE, **ATTRITION}

@@ -50,7 +50,7 @@ def to_counts(values: Any, scale: float | ArrayLike, *, seed: int) -> Any:
 
     See Also
     --------
-    from_counts : The way back.
+    sccountsdiff.data.from_counts : The way back.
 
     Examples
     --------

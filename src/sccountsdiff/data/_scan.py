@@ -67,7 +67,11 @@ def check_counts(values: NDArray[Any]) -> tuple[str, int] | None:
     if values.size == 0 or values.dtype.kind in "bu":
         return None
     # One pass answers the usual case; NaN fails every comparison, so it cannot slip through.
-    if values.min() >= 0 and values.max() <= MAX_COUNT and (values.dtype.kind == "i" or not np.any(values % 1)):
+    if (
+        values.min() >= 0
+        and values.max() <= MAX_COUNT
+        and (values.dtype.kind == "i" or np.array_equal(values, np.rint(values)))
+    ):
         return None
     with np.errstate(invalid="ignore"):
         for problem, wrong in (

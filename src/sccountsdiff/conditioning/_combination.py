@@ -80,6 +80,10 @@ class CombinationKey(Key):
         ----------
         value
             Codes, one per cell, none of them null.
+
+        Returns
+        -------
+        0/1 floats.
         """
         digits = torch.stack([value // self.base**place % self.base for place in range(self.max_size)], -1)
         belongs = torch.zeros(len(value), self.base, device=value.device).scatter_(1, digits, 1.0)

@@ -70,6 +70,10 @@ class Profiles:
         ----------
         context
             Numbers of contexts, ``(n,)``.
+
+        Returns
+        -------
+        Rows, ``(n,)``.
         """
         matches = (context[:, None] == self.context) & ~self.perturbed
         return torch.where(matches.any(-1), matches.int().argmax(-1), -1)
@@ -78,6 +82,10 @@ class Profiles:
         """Squared distances between the control profiles of contexts, sampling noise taken off, in units of the median.
 
         A context without control is as far from all others as the two that differ most.
+
+        Returns
+        -------
+        ``(n_contexts, n_contexts)``.
         """
         n_contexts = int(self.context.max()) + 1
         control = self.control_of(torch.arange(n_contexts))
@@ -92,7 +100,19 @@ class Profiles:
 
 
 class Scales(NamedTuple):
-    """Scales of the covariance: reach between contexts, main effect, own effect, noise of one cell."""
+    """Scales of the covariance of a forecast.
+
+    Parameters
+    ----------
+    reach
+        How far contexts resemble each other, in medians of their distances.
+    main
+        Variance of the effect that a perturbation has in all contexts.
+    own
+        Variance of the effect that it has in one context alone.
+    noise
+        Sampling variance of the profile of one cell.
+    """
 
     reach: float
     main: float

@@ -26,6 +26,10 @@ def log1p_cp10k(x: Tensor) -> Tensor:
     ----------
     x
         UMI counts, ``(n_cells, n_genes)``.
+
+    Returns
+    -------
+    Log expression, ``(n_cells, n_genes)``.
     """
     return torch.log1p(x * (_TARGET_TOTAL / x.sum(-1, keepdim=True).clamp_min(1)))
 
@@ -77,6 +81,10 @@ class Transport:
         ----------
         x_0, fresh, library
             As in :meth:`draw`.
+
+        Returns
+        -------
+        Positive factors.
         """
         ratio = self.log_ratio.exp().expand_as(x_0)
         for _ in range(_SCALINGS):

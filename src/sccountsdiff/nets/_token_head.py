@@ -25,8 +25,7 @@ class TokenHead(Head):
     learned. Counts beyond K carry on as a negative binomial of mean :math:`\mu_g` times a learned factor.
 
     The paper's head is the last term alone, with as many features as the network is wide. Started from a negative
-    binomial one feature does, and counts that were never seen get a sensible probability: with four, 560 cells are
-    learned by heart.
+    binomial one feature does, and counts that were never seen get a sensible probability.
 
     References
     ----------

@@ -11,6 +11,7 @@ import torch
 
 import sccountsdiff
 from sccountsdiff import DCM, CountsDiff
+from sccountsdiff.objective import BlockRehearsal
 from sccountsdiff.process import UnknownNameError
 
 ROOMS = ("conditioning", "objective", "sampling", "nets")
@@ -194,3 +195,22 @@ def test_no_room_of_the_core_knows_which_process_it_serves():
 def test_the_models_share_their_methods():
     methods = {name for name in dir(CountsDiff) if not name.startswith("_")}
     assert methods <= {name for name in dir(DCM) if not name.startswith("_")}
+
+
+def test_genes_that_a_batch_did_not_measure_are_rehearsed_and_imputed(make_adata, quick_train):
+    data = make_adata()
+    panel = list(data.var_names[::2])
+    DCM.setup_anndata(data, layer="counts", batch_key="batch", measured_genes={"second": panel})
+    model = quick_train(DCM(data, n_hidden=16), 1)
+    (rehearsal,) = model.module.objective.rehearsal.parts
+    assert isinstance(rehearsal, BlockRehearsal)
+    hidden = np.outer(data.obs["batch"] == "second", ~data.var_names.isin(panel))
+    imputed = model.impute(replace="masked", layer_added=None).to_numpy()
+    counts = data.layers["counts"].toarray()
+    np.testing.assert_array_equal(imputed[~hidden], counts[~hidden])
+    assert (imputed[hidden] > 0).all()
+
+
+def test_it_says_what_it_is(dcm):
+    assert "DCM: " in repr(dcm)
+    assert "schedule linear, weighting" in repr(dcm)

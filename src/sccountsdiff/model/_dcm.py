@@ -7,6 +7,7 @@ from typing import Any
 from anndata import AnnData
 
 from sccountsdiff.model._base import DiffusionModel
+from sccountsdiff.model._blocks import rehearsal_of
 from sccountsdiff.objective import WEIGHTINGS, Objective, ScheduledSurvival
 from sccountsdiff.process import REVEALS, SCHEDULES, Absorbing
 
@@ -66,6 +67,7 @@ class DCM(DiffusionModel):
     >>> cells = model.generate({"cell_type": "CD19+ B"}, n_cells=200)
     """
 
+    _named_choices = ("schedule", "weighting", "reveal")
     _births = "posterior"
 
     def __init__(
@@ -95,6 +97,7 @@ class DCM(DiffusionModel):
         )
         survival = SCHEDULES[schedule]()
         process = Absorbing(REVEALS[reveal](), survival)
-        objective = Objective(process, ScheduledSurvival(survival), WEIGHTINGS[weighting]())
+        rehearsal = rehearsal_of(self.registry, self._sources)
+        objective = Objective(process, ScheduledSurvival(survival), WEIGHTINGS[weighting](), rehearsal=rehearsal)
         self.module = self._module_cls(network, objective, self._sources)
         self.init_params_ = self._get_init_params(locals())

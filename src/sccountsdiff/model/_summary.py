@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from scvi.model.base import BaseModelClass
 
 
 class SummaryMixin(BaseModelClass):
     """A representation that tells what the model is and what to do next."""
+
+    #: Arguments of the constructor that say how the model is trained.
+    _named_choices: ClassVar[tuple[str, ...]] = ("pattern", "weighting")
 
     def __repr__(self) -> str:
         """Data, network, conditions and state of training."""
@@ -19,7 +24,7 @@ class SummaryMixin(BaseModelClass):
             f"{type(self).__name__}: {self.summary_stats.n_cells:,} cells x {self._features()}",
             f"  denoiser    {settings['denoiser']}, head {settings['head']}, {parameters:,} parameters "
             f"on {self.module.device}",
-            f"  training    pattern {settings['pattern']}, weighting {settings['weighting']}",
+            f"  training    {', '.join(f'{name} {settings[name]}' for name in self._named_choices)}",
             f"  conditions  {conditions or 'none'}",
             f"  state       {self._state()}",
         ]

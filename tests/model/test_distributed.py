@@ -50,7 +50,7 @@ with open(f"{folder}/{os.environ.get('LOCAL_RANK', 0)}.pickle", "wb") as file:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param("{'trainer_config': {'strategy': 'ddp'}}", id="config"),
+        pytest.param("{'trainer_config': {'strategy': 'ddp'}}", id="config", marks=pytest.mark.slow),
         pytest.param("{'strategy': 'ddp'}", id="keyword", marks=pytest.mark.slow),
         pytest.param("{}", id="devices", marks=pytest.mark.slow),
     ],

@@ -30,8 +30,7 @@ class DiffusionTrainingPlan(TrainingPlan):
     module
         The module.
     lr
-        Largest learning rate of the cycle; ``None`` follows the number of steps and of cells
-        (:func:`~sccountsdiff.model._rate.default_rate`).
+        Largest learning rate of the cycle; ``None`` follows the number of steps and of cells.
     weight_decay
         Weight decay of AdamW.
     eps

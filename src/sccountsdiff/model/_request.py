@@ -246,8 +246,11 @@ def _plan_one(
         drawn = population.column(source.name, template) if len(matching) else None
         values[source.name] = null if drawn is None else drawn.astype(null.dtype)
     # A combination without training cells takes library sizes from all of them.
-    cells = template if len(matching) else _evenly(np.arange(len(population)), n_cells, rng)
-    library = _measured(population.library_size[cells], population, rng)
+    everyone = np.arange(len(population))
+    cells = template if len(matching) else _evenly(everyone, n_cells, rng)
+    library = population.library_size[cells]
+    for others in filter(len, (matching, everyone)):
+        library = _filled(library, population.library_size[others], rng)
     return CellPlan(values, library, template.astype(np.intp), np.full(n_cells, number))
 
 
@@ -257,10 +260,10 @@ def _evenly(cells: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[An
     return np.concatenate(rounds)[:n]
 
 
-def _measured(library: NDArray[Any], population: Population, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Library sizes with unknown ones (cells with unmeasured genes) drawn from known ones, if there are any."""
+def _filled(library: NDArray[Any], others: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Library sizes with unknown ones (cells with unmeasured genes) drawn from others that are known, if any are."""
     filled = library.reshape(len(library), -1).astype(np.float32)
-    for column, sizes in zip(filled.T, population.library_size.reshape(len(population), -1).T, strict=True):
+    for column, sizes in zip(filled.T, others.reshape(len(others), -1).T, strict=True):
         unknown, known = np.isnan(column), sizes[~np.isnan(sizes)]
         if unknown.any() and len(known):
             column[unknown] = rng.choice(known, len(column))[unknown]

@@ -28,8 +28,8 @@ def default_max_epochs(n_cells: int, batch_size: int) -> int:
     """Epochs of a training, from the number of training cells.
 
     About 2,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
-    cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. See
-    :func:`~sccountsdiff.model._rate.default_rate` for the learning rate that goes with it.
+    cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. The
+    learning rate follows the number of steps and of cells: short trainings and many cells are learned faster.
 
     Parameters
     ----------

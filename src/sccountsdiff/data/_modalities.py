@@ -179,7 +179,8 @@ def _layers_of(mdata: MuData, modalities: Mapping[str, str | None] | Iterable[st
         if name not in mdata.mod:
             raise KeyError(f"mdata has no modality {name!r}; it has {', '.join(map(repr, mdata.mod))}.")
         if layer is not None and layer != "X" and layer not in mdata[name].layers:
-            raise KeyError(f"mdata[{name!r}] has no layer {layer!r}; it has {sorted(map(str, mdata[name].layers))}.")
+            known = sorted(key for key in mdata[name].layers if key is not None)  # None is .X in anndata 0.13
+            raise KeyError(f"mdata[{name!r}] has no layer {layer!r}; it has {known}.")
     return {name: None if layer == "X" else layer for name, layer in layers.items()}
 
 

@@ -49,7 +49,9 @@ class MeasuredLayer(Measured):
     def register(self, adata: AnnData) -> dict[str, Any]:
         """The layer must exist and be boolean."""
         if self.layer not in adata.layers:
-            raise KeyError(f"adata.layers has no {self.layer!r} (observed_layer); it holds {listed(adata.layers)}.")
+            raise KeyError(
+                f"adata.layers has no {self.layer!r} (observed_layer); it holds {listed(filter(None, adata.layers))}."
+            )
         dtype = adata.layers[self.layer].dtype
         if dtype != np.bool_:
             raise ValueError(

@@ -111,7 +111,8 @@ def parse_mask(adata: AnnData, mask: Any) -> Any:
         return None
     if isinstance(mask, str):
         if mask not in adata.layers:
-            raise KeyError(f"adata has no layer {mask!r} to use as mask. Its layers: {sorted(adata.layers)}.")
+            layers = sorted(name for name in adata.layers if name is not None)  # None is .X in anndata 0.13
+            raise KeyError(f"adata has no layer {mask!r} to use as mask. Its layers: {layers}.")
         mask = adata.layers[mask]
     if isinstance(mask, pd.DataFrame):
         if not (mask.index.equals(adata.obs_names) and mask.columns.equals(adata.var_names)):

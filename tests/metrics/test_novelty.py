@@ -31,3 +31,10 @@ def test_distances_are_to_the_nearest(cells):
     train, held_out, _ = cells
     expected = [np.sqrt(((train - cell) ** 2).sum(1)).min() for cell in held_out[:5]]
     np.testing.assert_allclose(metrics.nearest_distance(train, held_out[:5]), expected)
+
+
+def test_nearest_neighbor_ratio_finds_copies():
+    rng = np.random.default_rng(7)
+    train, held_out, fresh = rng.normal(size=(3, 200, 3))
+    assert metrics.nearest_neighbor_ratio(train, held_out, train) == 0
+    assert metrics.nearest_neighbor_ratio(train, held_out, fresh) == pytest.approx(1, abs=0.2)

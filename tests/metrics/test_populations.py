@@ -86,10 +86,3 @@ def test_mmd2_floor_is_a_quantile_of_real_against_real():
     values = [metrics.mmd2(cells[order[:20]], cells[order[20:]], width) for order in orders]
     assert metrics.mmd2_floor(cells, 20, n_splits=300) == pytest.approx(np.quantile(values, 0.95), rel=0.25)
     assert metrics.mmd2(cells[:20], cells[20:] + 2, width) > 3 * metrics.mmd2_floor(cells, 20)
-
-
-def test_nearest_neighbor_ratio_finds_copies():
-    rng = np.random.default_rng(7)
-    train, held_out, fresh = rng.normal(size=(3, 200, 3))
-    assert metrics.nearest_neighbor_ratio(train, held_out, train) == 0
-    assert metrics.nearest_neighbor_ratio(train, held_out, fresh) == pytest.approx(1, abs=0.2)

@@ -26,7 +26,7 @@ from .counts import (
     total_ratio,
 )
 from .entries import cell_pearson, cell_r2, cell_spearman, energy_distance
-from .novelty import copied_fraction, nearest_distance, novelty_ks
+from .novelty import copied_fraction, nearest_distance, nearest_neighbor_ratio, novelty_ks
 from .nulls import (
     false_positive_rate,
     made_up_correlations,
@@ -53,7 +53,6 @@ from .populations import (
     median_squared_distance,
     mmd2,
     mmd2_floor,
-    nearest_neighbor_ratio,
     variance_error,
     zero_fraction_difference,
 )

@@ -26,6 +26,23 @@ def nearest_distance(train: ArrayLike, cells: ArrayLike) -> NDArray[np.float64]:
     return cdist(asked, points).min(axis=1)
 
 
+@metric(1.0, "distance of generated cells to the nearest training cell over that of held-out cells")
+def nearest_neighbor_ratio(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike) -> float:
+    """Whether generated cells are copies: median distance to the nearest training cell, relative to held-out cells.
+
+    Parameters
+    ----------
+    train, held_out, generated
+        Embeddings of shapes ``(n_cells, n_dims)``.
+
+    Returns
+    -------
+    A ratio; far below 1 is copying, above 1 lies further out than real cells do.
+    """
+    one, other = (np.median(nearest_distance(train, cells)) for cells in (generated, held_out))
+    return float(one / other)
+
+
 @metric(0.05, "share of generated cells closer to a training cell than 95 % of held-out cells are")
 def copied_fraction(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike, quantile: float = 0.05) -> float:
     """Share of generated cells that are closer to their nearest training cell than real cells usually are.

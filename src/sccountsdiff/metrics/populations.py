@@ -160,24 +160,6 @@ def mmd2_floor(
     return float(np.quantile(values, quantile))
 
 
-@metric(1.0, "distance of generated cells to the nearest training cell over that of held-out cells")
-def nearest_neighbor_ratio(train: ArrayLike, held_out: ArrayLike, generated: ArrayLike) -> float:
-    """Whether generated cells are copies: median distance to the nearest training cell, relative to held-out cells.
-
-    Parameters
-    ----------
-    train, held_out, generated
-        Embeddings of shapes ``(n_cells, n_dims)``.
-
-    Returns
-    -------
-    A ratio; far below 1 is copying, above 1 lies further out than real cells do.
-    """
-    points = np.asarray(train, dtype=np.float64)
-    one, other = (np.median(cdist(np.asarray(cells), points).min(axis=1)) for cells in (generated, held_out))
-    return float(one / other)
-
-
 @metric("higher", "agreement of gene-gene correlations of the most abundant genes")
 def gene_correlation_agreement(real: Counts, generated: Counts, n_genes: int = 100) -> float:
     """Pearson correlation between two sets of gene-gene correlations.

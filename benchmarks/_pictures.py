@@ -17,6 +17,8 @@ from sccountsdiff import metrics
 from sccountsdiff.conditioning import CategoricalKey, EmbeddingKey, Key
 
 LABEL = "label"
+#: Images of CIFAR-10 and CelebA that are kept apart for the floor.
+N_REAL = 10_000
 
 
 class Judge(ABC):
@@ -151,7 +153,7 @@ def cifar10(seed: int) -> Pictures:
     images, held_out = (torch.as_tensor(part.data).permute(0, 3, 1, 2) for part in (train, test))
     labels = torch.as_tensor(train.targets)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    fitted, real = order[:-10_000], order[-10_000:]
+    fitted, real = order[:-N_REAL], order[-N_REAL:]
     return Pictures(
         torch.cat([images[fitted], images[fitted].flip(-1)]),
         labels[fitted].repeat(2),
@@ -177,7 +179,7 @@ def celeba(seed: int) -> Pictures:
     for part in ("train", "valid", "test"):
         source = _read(lambda part=part: datasets.CelebA(_folder(), split=part, target_type="attr", transform=small))
         parts[part] = torch.stack([image for image, _ in source]), source.attr.float()
-    chosen = torch.randperm(len(parts["test"][0]), generator=torch.Generator().manual_seed(seed))[:10_000]
+    chosen = torch.randperm(len(parts["test"][0]), generator=torch.Generator().manual_seed(seed))[:N_REAL]
     return Pictures(
         *parts["train"],
         parts["test"][0][chosen].float(),

@@ -10,8 +10,8 @@ training cells; scores are means over the held-out conditions:
   the log1p(CP10k) of training cells.
 
 ``real_half`` is one half of the held-out cells against the other. The rules (``control``, ``additive``,
-``mean_response``, ``nearest_*``, ``latent_shift``) are in ``_studies.py``; ``scvi`` is conditional scVI: posterior
-predictive counts of the control cells with the other condition as batch. CountsDiff generates 500 cells from zeros
+``mean_response``, ``nearest_*``, ``latent_shift``) are in ``_studies.py``, conditional scVI (``scvi_conditional``) and
+scGen's rule on scVI (``scvi_shift``) in ``_scvi_forecast.py``. CountsDiff generates 500 cells from zeros
 by ``joint``, ``contrast`` and ``forecast``; ``cells`` moves the control cells themselves (``from_adata``,
 ``strength=0``); ``guided`` and ``attrition`` are joint at guidance scale 2 and at attrition 0.3.
 
@@ -26,7 +26,6 @@ from __future__ import annotations
 import argparse
 import copy
 import functools
-import warnings
 from collections.abc import Callable
 
 import anndata as ad
@@ -71,18 +70,18 @@ OURS: dict[str, dict] = {
     "countsdiff_forecast": {"method": "forecast"},
 }
 CELLS = "countsdiff_cells"
-SCVI = "scvi"
-METHODS = ("real_half", *RULES, *CONTEXT_RULES, SCVI, *OURS, CELLS)
+SCVI = ("scvi_conditional", "scvi_shift")
+METHODS = ("real_half", *RULES, *CONTEXT_RULES, *SCVI, *OURS, CELLS)
 SCORES = {"pearson_delta": 3, "e_distance": 2, "mse_delta": 4, "strength_pearson": 3, "control_e_distance": 3}
 N_GENERATED = 500
-PAPALEXI_METHODS = ("real_half", "countsdiff_joint", "countsdiff_forecast", SCVI)
+PAPALEXI_METHODS = ("real_half", "countsdiff_joint", "countsdiff_forecast", "scvi_conditional")
 
 
 def applicable(method: str, data: str) -> bool:
     """Whether a method can answer the question of a data set."""
     if data == PAPALEXI:
         return method in PAPALEXI_METHODS
-    return data in KANG or method not in (*CONTEXT_RULES, SCVI)
+    return data in KANG or method not in CONTEXT_RULES
 
 
 @functools.lru_cache(maxsize=1)
@@ -111,18 +110,12 @@ def unit_vectors(asked_of: Study) -> dict[str, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=1)
-def scvi_model(data: str, seed: int, max_epochs: int | None):
-    """Return scVI with the perturbation as batch and the context as covariate."""
-    import scvi
+def scvi_model(method: str, data: str, seed: int, max_epochs: int | None):
+    """Return scVI fitted to the training cells."""
+    from _scvi_forecast import FORECASTERS
 
-    train = (knock_downs(seed)[0] if data == PAPALEXI else study(data, seed).train).copy()
-    prepare(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scvi.model.SCVI.setup_anndata(train, batch_key=PERTURBATION, categorical_covariate_keys=[CONTEXT])
-        model = scvi.model.SCVI(train, gene_likelihood="nb", use_observed_lib_size=True)
-        model.train(max_epochs=max_epochs, early_stopping=True, logger=False, **QUIET)
-    return model
+    train = knock_downs(seed)[0] if data == PAPALEXI else study(data, seed).train
+    return FORECASTERS[method](train, seed, max_epochs)
 
 
 def predictor(method: str, data: str, seed: int, max_epochs: int | None) -> Callable[[Asked], LogCells]:
@@ -130,8 +123,8 @@ def predictor(method: str, data: str, seed: int, max_epochs: int | None) -> Call
     asked_of = study(data, seed)
     if method in RULES | CONTEXT_RULES:
         return functools.partial((RULES | CONTEXT_RULES)[method], asked_of)
-    if method == SCVI:
-        return functools.partial(scvi_cells, scvi_model(data, seed, max_epochs), seed)
+    if method in SCVI:
+        return functools.partial(scvi_cells, scvi_model(method, data, seed, max_epochs))
     model = countsdiff_model(data, seed, max_epochs)
     if method == CELLS:
         return functools.partial(moved_cells, model, seed)
@@ -152,13 +145,9 @@ def moved_cells(model: CountsDiff, seed: int, asked: Asked) -> LogCells:
     return metrics.log1p_cp10k(model.generate({PERTURBATION: asked[1]}, seed=seed, **options).X)
 
 
-def scvi_cells(model, seed: int, asked: Asked) -> LogCells:
-    """Return posterior-predictive counts of the control cells of the context in the other batch."""
-    prepare(seed)
-    cells = control_cells(model.adata, asked[0])
-    repeats = max(1, round(N_GENERATED / cells.n_obs))
-    draws = [model.posterior_predictive_sample(cells, transform_batch=[asked[1]]) for _ in range(repeats)]
-    return metrics.log1p_cp10k(np.vstack([draw.todense() for draw in draws]))
+def scvi_cells(model, asked: Asked) -> LogCells:
+    """Return what scVI makes of the control cells of the context."""
+    return metrics.log1p_cp10k(model.predict(asked, N_GENERATED))
 
 
 def control_cells(adata: ad.AnnData, context: str) -> ad.AnnData:
@@ -203,8 +192,8 @@ def strength(method: str, seed: int, max_epochs: int | None) -> dict[str, float]
 def knocked_down(method: str, name: str, seed: int, max_epochs: int | None) -> LogCells:
     """Return generated cells of one knock-down; the control itself is never forecast."""
     asked = ("THP-1", name)
-    if method == SCVI:
-        return scvi_cells(scvi_model(PAPALEXI, seed, max_epochs), seed, asked)
+    if method in SCVI:
+        return scvi_cells(scvi_model(method, PAPALEXI, seed, max_epochs), asked)
     options = OURS["countsdiff_joint" if name == CONTROL else method]
     return generated_cells(countsdiff_model(PAPALEXI, seed, max_epochs), seed, options, asked)
 

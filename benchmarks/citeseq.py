@@ -120,7 +120,7 @@ def totalvi(half: Half, seed: int, max_epochs: int | None) -> np.ndarray:
         warnings.simplefilter("ignore")
         scvi.model.TOTALVI.setup_anndata(adata, batch_key="batch", protein_expression_obsm_key="proteins")
         model = scvi.model.TOTALVI(adata)
-        model.train(max_epochs=max_epochs, logger=False, **QUIET)
+        model.train(max_epochs=max_epochs, **QUIET)
         expected = np.zeros((int(half.hidden.sum()), proteins.shape[1]))
         for name in np.unique(half.batch):
             rows = np.flatnonzero(half.hidden & (half.batch == name))

@@ -173,7 +173,7 @@ def by_repaint(n_samples: int, on: Question) -> Forecast:
     model = our_model(on.data, on.seed, on.max_epochs)
     cells = ad.AnnData(on.test.X.astype(np.float32))
     options = {"method": "repaint", "n_samples": n_samples, "seed": on.seed, "layer_added": None}
-    draws = model.impute(cells, mask=on.hidden, **options)[:, on.hidden]
+    draws = np.stack([draw.toarray()[on.hidden] for draw in model.impute(cells, mask=on.hidden, **options)])
     return Forecast(draws.mean(axis=0), float(metrics.crps_draws(on.truth, draws).mean()))
 
 

@@ -22,6 +22,11 @@ def mask(data):
     return mcar_mask(data.shape, 1 / 3, seed=0)
 
 
+def dense(draws):
+    """Draws as one array ``(n_samples, n_cells, n_genes)``."""
+    return np.stack([draw.toarray() for draw in draws])
+
+
 def test_plain_call_writes_a_layer_and_a_note(trained, data):
     counts, x = data.layers["counts"].copy(), data.X.copy()
     assert trained.impute(data) is None
@@ -59,11 +64,12 @@ def test_hidden_values_are_not_used(trained, data, make_adata, mask):
     counts = changed.layers["counts"].toarray()
     counts[mask] = 1000
     changed.layers["counts"] = counts
-    for options in ({}, {"quantiles": 0.5}, {"n_samples": 1, "seed": 0}):
+    for options in ({"return_variance": True}, {"quantiles": 0.5}):
         np.testing.assert_array_equal(
-            np.asarray(trained.impute(data, mask=mask, layer_added=None, **options))[..., mask],
-            np.asarray(trained.impute(changed, mask=mask, layer_added=None, **options))[..., mask],
+            *(trained.impute(cells, mask=mask, layer_added=None, **options)[:, mask] for cells in (data, changed))
         )
+    drawn = (trained.impute(cells, mask=mask, n_samples=1, seed=0, layer_added=None) for cells in (data, changed))
+    np.testing.assert_array_equal(*(dense(draws)[:, mask] for draws in drawn))
 
 
 def test_hidden_entries_are_recovered_better_than_by_the_gene_mean(trained, data, mask):
@@ -75,7 +81,9 @@ def test_hidden_entries_are_recovered_better_than_by_the_gene_mean(trained, data
 
 
 def test_draws_are_integers_with_known_entries_kept(trained, data, mask):
-    draws = trained.impute(data, mask=mask, n_samples=30, layer_added=None, seed=0)
+    sparse_draws = trained.impute(data, mask=mask, n_samples=30, layer_added=None, seed=0)
+    assert all(sp.issparse(draw) for draw in sparse_draws)
+    draws = dense(sparse_draws)
     counts = data.layers["counts"].toarray()
     assert draws.shape == (30, *data.shape)
     assert np.issubdtype(draws.dtype, np.integer)
@@ -90,6 +98,17 @@ def test_quantiles_cover_hidden_entries(trained, data, mask):
     covered = ((truth >= low) & (truth <= high))[mask].mean()
     assert 0.85 < covered < 0.999
     np.testing.assert_array_equal(low[~mask], truth[~mask])
+
+
+def test_the_variance_is_that_of_draws(trained, data, mask):
+    mean, variance = trained.impute(data, mask=mask, return_variance=True, layer_added=None)
+    np.testing.assert_array_equal(mean, trained.impute(data, mask=mask, layer_added=None))
+    assert (variance[~mask] == 0).all()
+    assert (variance[mask] > mean[mask]).all()  # more than Poisson counts of that mean
+    draws = dense(trained.impute(data, mask=mask, n_samples=40, n_steps=1, layer_added=None, seed=0))[:, mask]
+    assert draws.var(0, ddof=1).mean() == pytest.approx(variance[mask].mean(), rel=0.05)
+    trained.impute(data, return_variance=True)
+    assert {"imputed", "imputed_variance"} <= set(data.layers)
 
 
 def test_several_results_go_to_several_layers(trained, data):
@@ -149,7 +168,7 @@ def test_the_mean_over_draws_approaches_the_closed_form(trained, data, mask):
     mean = trained.impute(data, mask=mask, layer_added=None).to_numpy()
     options = {"mask": mask, "n_samples": 20, "n_steps": 4, "layer_added": None, "seed": 0}
     drawn = trained.impute(data, return_mean=True, **options).to_numpy()
-    draws = trained.impute(data, **options)
+    draws = dense(trained.impute(data, **options))
     np.testing.assert_allclose(drawn, draws.mean(0), rtol=1e-5)
     assert drawn[mask].mean() == pytest.approx(mean[mask].mean(), rel=0.03)
 
@@ -157,14 +176,14 @@ def test_the_mean_over_draws_approaches_the_closed_form(trained, data, mask):
 def test_draws_agree_with_the_closed_form_quantiles(trained, data, mask):
     """A calibrated interval holds the share of draws that it promises; discrete counts hold a little more."""
     low, median, high = trained.impute(data, mask=mask, quantiles=[0.05, 0.5, 0.95], layer_added=None)
-    draws = trained.impute(data, mask=mask, n_samples=20, n_steps=1, layer_added=None, seed=0)[:, mask]
+    draws = dense(trained.impute(data, mask=mask, n_samples=20, n_steps=1, layer_added=None, seed=0))[:, mask]
     below, inside, above = (draws < low[mask]).mean(), (draws <= median[mask]).mean(), (draws > high[mask]).mean()
     assert below < 0.05
     assert above < 0.05
     assert inside > 0.5
     assert (draws <= low[mask]).mean() >= 0.05
     assert (draws >= high[mask]).mean() >= 0.05
-    walked = trained.impute(data, mask=mask, n_samples=5, layer_added=None, seed=0)[:, mask]
+    walked = dense(trained.impute(data, mask=mask, n_samples=5, layer_added=None, seed=0))[:, mask]
     assert ((walked >= low[mask]) & (walked <= high[mask])).mean() > 0.88
 
 
@@ -216,6 +235,7 @@ def test_wrong_conditions_are_refused(trained, data, condition, message):
         pytest.param({"replace": "nothing"}, "'masked', 'zeros' or 'all'", id="replace"),
         pytest.param({"n_samples": 2, "quantiles": 0.5}, "not for both", id="both"),
         pytest.param({"n_samples": 0}, "at least 1", id="no draws"),
+        pytest.param({"n_samples": 2, "return_variance": True}, "leave out n_samples=2", id="variance of draws"),
         pytest.param({"quantiles": 1.5}, "between 0 and 1", id="quantile"),
         pytest.param({"quantiles": []}, "between 0 and 1", id="no quantile"),
         pytest.param({"layer_added": "counts"}, "never written", id="counts layer"),

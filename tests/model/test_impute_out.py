@@ -16,6 +16,7 @@ from sccountsdiff.data import ResultStore, mcar_mask
 READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
 REQUESTS = {
     "mean": {},
+    "variance": {"return_variance": True},
     "quantiles": {"quantiles": [0.1, 0.9]},
     "draws": {"mask": "hidden", "n_samples": 2, "n_steps": 3, "seed": 3},
     "depth": {"target_depth": "2x", "n_steps": 3, "seed": 3},
@@ -39,7 +40,13 @@ def path(request, tmp_path):
 
 def results(found):
     """Layers in the order of their names, dense."""
-    return np.stack([m.toarray() if sp.issparse(m) else np.asarray(m) for _, m in sorted(found.layers.items())])
+    return dense([layer for _, layer in sorted(found.layers.items())])
+
+
+def dense(returned):
+    """What a call returns as an array ``(n_results, n_cells, n_genes)``."""
+    several = returned if isinstance(returned, list) or np.ndim(returned) == 3 else [returned]
+    return np.stack([matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix) for matrix in several])
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
@@ -47,8 +54,7 @@ def test_files_hold_the_numbers_of_memory(trained, data, path, request_):
     assert trained.impute(data, out=path, batch_size=64, **request_) is None
     found = READERS[path.suffix](path)
     returned = trained.impute(data, batch_size=64, layer_added=None, **request_)
-    returned = returned.toarray() if sp.issparse(returned) else np.asarray(returned)
-    np.testing.assert_array_equal(results(found), returned.reshape(-1, *found.shape))
+    np.testing.assert_array_equal(results(found), dense(returned))
     assert "imputed" not in data.layers
     assert list(found.var_names) == request_.get("gene_list", list(data.var_names))
     cells = request_.get("indices", range(data.n_obs))
@@ -68,10 +74,10 @@ def interrupt(monkeypatch, after):
     """Let a store fail after some chunks."""
     write = ResultStore.write
 
-    def failing(self, chunk, blocks):
-        if len(self.pending()) <= self.n_chunks - after:
+    def failing(self, chunk, *piece):
+        if len(self.pending()) <= self.chunks.number - after:
             raise Interrupted
-        write(self, chunk, blocks)
+        write(self, chunk, *piece)
 
     monkeypatch.setattr(ResultStore, "write", failing)
 
@@ -89,15 +95,15 @@ def test_an_interrupted_request_goes_on_to_the_same_numbers(trained, data, path,
     trained.impute(data, out=path, **options)
     assert shown == list(range(after, 5))
     whole = trained.impute(data, layer_added=None, **options)
-    np.testing.assert_array_equal(results(READERS[path.suffix](path)), whole)
+    np.testing.assert_array_equal(results(READERS[path.suffix](path)), dense(whole))
     trained.impute(data, out=path, **options)  # nothing left to do
     assert shown == list(range(after, 5))
 
 
 def _watched(write, shown):
-    def watched(self, chunk, blocks):
+    def watched(self, chunk, *piece):
         shown.append(chunk)
-        write(self, chunk, blocks)
+        write(self, chunk, *piece)
 
     return watched
 
@@ -112,7 +118,7 @@ def test_an_open_seed_is_kept_over_an_interruption(trained, data, tmp_path, monk
     found = ad.read_zarr(path)
     seed = int(found.uns["sccountsdiff"]["imputed"]["seed"])
     again = trained.impute(data, n_samples=1, batch_size=100, seed=seed, layer_added=None)
-    np.testing.assert_array_equal(results(found), again)
+    np.testing.assert_array_equal(results(found), dense(again))
 
 
 @pytest.mark.parametrize(
@@ -121,8 +127,8 @@ def test_an_open_seed_is_kept_over_an_interruption(trained, data, tmp_path, monk
         ({"seed": 2}, "seed"),
         ({"n_steps": 3}, "method"),
         ({"n_samples": 2}, "answer"),
-        ({"mask": None}, "counts, masks and conditions"),
-        ({"condition": {"batch": "first"}}, "counts, masks and conditions"),
+        ({"mask": None}, "counts, masks and conditions of cells 0 to 239"),
+        ({"condition": {"batch": "first"}}, "counts, masks and conditions of cells 0 to 239"),
         ({"gene_list": ["gene_1"]}, "genes"),
         ({"batch_size": 70}, "chunk_size"),
     ],
@@ -138,7 +144,7 @@ def test_changed_counts_and_another_model_are_noticed(trained, data, adata, quic
     trained.impute(data, out=tmp_path / "x.h5ad")
     changed = data.copy()
     changed.layers["counts"][5, 2] += 1
-    with pytest.raises(FileExistsError, match="counts, masks and conditions"):
+    with pytest.raises(FileExistsError, match="counts, masks and conditions of cells 0 to 127"):
         trained.impute(changed, out=tmp_path / "x.h5ad")
     type(trained).setup_anndata(adata, layer="counts")
     other = quick_train(type(trained)(adata, n_hidden=8), 1)
@@ -157,8 +163,8 @@ folder = sys.argv[1]
 write = ResultStore.write
 
 
-def dying(self, chunk, blocks):
-    write(self, chunk, blocks)
+def dying(self, chunk, *piece):
+    write(self, chunk, *piece)
     if chunk == 2:
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -179,4 +185,4 @@ def test_a_killed_process_is_resumed(trained, data, tmp_path):
     options = {"n_samples": 1, "seed": 4, "batch_size": 50}
     trained.impute(ad.read_h5ad(tmp_path / "cells.h5ad"), out=tmp_path / "imputed.h5ad", **options)
     whole = trained.impute(data, layer_added=None, **options)
-    np.testing.assert_array_equal(results(ad.read_h5ad(tmp_path / "imputed.h5ad")), whole)
+    np.testing.assert_array_equal(results(ad.read_h5ad(tmp_path / "imputed.h5ad")), dense(whole))

@@ -79,7 +79,8 @@ def _hidden_entries(study: Study) -> tuple[pd.DataFrame, npt.NDArray, npt.NDArra
     truth = _counts(cells)
     mask = data.mcar_mask(truth.shape, HIDDEN_ENTRIES, seed=study.seed)
     expected = study.model.impute(cells, mask=mask, layer_added=None).to_numpy()
-    draws = study.model.impute(cells, mask=mask, n_samples=N_DRAWS, layer_added=None, seed=study.seed)
+    drawn = study.model.impute(cells, mask=mask, n_samples=N_DRAWS, layer_added=None, seed=study.seed)
+    draws = np.stack([draw.toarray() for draw in drawn])
     # The library size of a cell with hidden entries, from what is visible of it.
     size = np.where(mask, 0, truth).sum(1) / np.where(mask, 0, training.sum(0) / training.sum()).sum(1)
     baseline = gene_mean(training, size)

@@ -1,4 +1,4 @@
-"""Forms of an answer: expectation, quantiles, draws."""
+"""Forms of an answer: expectation, variance, quantiles, draws."""
 
 from __future__ import annotations
 
@@ -58,6 +58,27 @@ class Mean(Answer):
     def combined(self, results: Sequence[Any]) -> NDArray[np.float32]:
         """``(n_cells, n_genes)``."""
         return results[0]
+
+
+@final
+@dataclass(frozen=True)
+class MeanAndVariance(Answer):
+    """Expected counts and the variance of the count of each entry, in closed form."""
+
+    closed_form: ClassVar[bool] = True
+
+    def names(self, name: str) -> list[str]:
+        """The name itself and ``<name>_variance``."""
+        return [name, f"{name}_variance"]
+
+    def of(self, method: Method, engine: Engine, view: View, generator: torch.Generator) -> list[Tensor]:
+        """One pass for both."""
+        belief = method.belief(engine, view)
+        return [belief.mean(), belief.variance()]
+
+    def combined(self, results: Sequence[Any]) -> NDArray[np.float32]:
+        """``(2, n_cells, n_genes)``."""
+        return np.stack(results)
 
 
 @final
@@ -122,14 +143,9 @@ class Draws(Answer):
         """Integers, sparse: most counts are zero."""
         return sparse.csr_matrix(result.to(torch.int32).cpu().numpy())
 
-    def combined(self, results: Sequence[Any]) -> Any:
-        """One draw stays sparse; a number of draws is an array ``(n_samples, n_cells, n_genes)``."""
-        if self.n_samples is None:
-            return results[0]
-        stacked = np.empty((len(results), *results[0].shape), dtype=np.int32)
-        for draw, result in zip(stacked, results, strict=True):
-            result.toarray(out=draw)
-        return stacked
+    def combined(self, results: Sequence[Any]) -> sparse.csr_matrix | list[sparse.csr_matrix]:
+        """One matrix ``(n_cells, n_genes)`` if no number of draws was asked for, else a list of them."""
+        return results[0] if self.n_samples is None else list(results)
 
 
 @final
@@ -166,17 +182,23 @@ class MeanOfDraws(Answer):
 
 
 def parse_answer(
-    method: Method, n_samples: int | None, quantiles: float | Sequence[float] | None, return_mean: bool
+    method: Method,
+    n_samples: int | None,
+    quantiles: float | Sequence[float] | None,
+    return_mean: bool,
+    return_variance: bool,
 ) -> Answer:
     """The form of the answer that a user asks for.
 
     Raises
     ------
     ValueError
-        If draws and quantiles are asked for at once, a number is out of range, or the method has no closed form to
-        take the answer from.
+        If two forms are asked for at once, a number is out of range, or the method has no closed form to take the
+        answer from.
     """
-    answer = _requested(n_samples, quantiles, return_mean)
+    if return_variance:
+        _check_alone(n_samples, quantiles)
+    answer = MeanAndVariance() if return_variance else _requested(n_samples, quantiles, return_mean)
     if answer.closed_form and not method.closed_form:
         raise ValueError(
             f"{type(method).__name__} has no closed form: ask for draws (n_samples=), for the mean over draws "
@@ -193,6 +215,12 @@ def _requested(n_samples: int | None, quantiles: float | Sequence[float] | None,
     if not return_mean:
         return Draws(n_samples)
     return Mean() if n_samples is None else MeanOfDraws(n_samples)
+
+
+def _check_alone(n_samples: int | None, quantiles: float | Sequence[float] | None) -> None:
+    given = {"n_samples": n_samples, "quantiles": quantiles}
+    for name in [name for name, value in given.items() if value is not None]:
+        raise ValueError(f"return_variance=True answers with mean and variance; leave out {name}={given[name]!r}.")
 
 
 def _check_samples(n_samples: int) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,23 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import settings
+from scipy import sparse
 
-from sccountsdiff.data import MemorySink, ResultStore, digest, smaller_form
+from sccountsdiff.data import MemorySink, smaller_form
 from sccountsdiff.model._answer import Answer, parse_answer
+from sccountsdiff.model._cell_job import CellJob
 from sccountsdiff.model._depth import parse_depth
+from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._expression import ExpressionMixin
 from sccountsdiff.model._guards import cell_positions, gene_positions
-from sccountsdiff.model._job import Job, Reader
+from sccountsdiff.model._imputation import Imputation, check_depth
+from sccountsdiff.model._inference import frame
 from sccountsdiff.model._method import Engine, Method, parse_method
-from sccountsdiff.model._module import Cells
 from sccountsdiff.model._override import parse_override
 from sccountsdiff.model._question import Question, Replace, parse_mask, parse_replace
 from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import add_columns, add_layer, check_layer_name, check_layer_shape, provenance
+from sccountsdiff.model._streaming import bare, seed_to_begin
 
 
 class ImputeMixin(ExpressionMixin):
@@ -43,13 +45,14 @@ class ImputeMixin(ExpressionMixin):
         n_samples: int | None = None,
         quantiles: float | Sequence[float] | None = None,
         return_mean: bool | None = None,
+        return_variance: bool = False,
         gene_list: Sequence[str] | None = None,
         method: str | Method = "direct",
         n_steps: int | None = None,
         batch_size: int | None = None,
         seed: int | None = None,
         layer_added: str | None = "imputed",
-        out: str | os.PathLike[str] | None = None,
+        out: Out | None = None,
         silent: bool = True,
     ) -> pd.DataFrame | NDArray[Any] | Any | None:
         """Fill in entries (those hidden by a mask, the zeros, or all), or recover cells at a larger depth.
@@ -85,6 +88,10 @@ class ImputeMixin(ExpressionMixin):
         return_mean
             Whether to return expected counts: in closed form, or if ``n_samples`` is given the mean over draws.
             ``None`` follows from the other arguments.
+        return_variance
+            Whether to return the variance of the counts of each entry beside the expected counts, in closed form: that
+            of a fresh measurement, sampling noise included; 0 where the count is kept. It goes to
+            ``<name>_variance``.
         gene_list
             Genes to return, in this order; ``None`` is all. The result goes to ``adata.obsm`` instead of a layer, as a
             DataFrame.
@@ -103,15 +110,17 @@ class ImputeMixin(ExpressionMixin):
             on. Draws are sparse where that is smaller. ``None`` returns the result instead.
         out
             File ending in ``.zarr`` or ``.h5ad`` to write the layers to instead, in constant memory: an AnnData with
-            the names of the cells and genes. After an interruption the same call goes on where it was.
+            the names of the cells and genes. After an interruption the same call goes on where it was. Or a
+            :class:`~sccountsdiff.model.Shard`, :class:`~sccountsdiff.model.Merge` or
+            :class:`~sccountsdiff.model.Dask`, to work in several processes.
         silent
             Whether to hide the progress bar.
 
         Returns
         -------
-        Nothing if the result is written. Else a DataFrame of means ``(n_cells, n_genes)``, an integer array of
-        ``n_samples`` draws ``(n_samples, n_cells, n_genes)``, a sparse matrix of the one draw of ``target_depth``, or
-        an array of quantiles ``(n_quantiles, n_cells, n_genes)``.
+        Nothing if the result is written. Else a DataFrame of means ``(n_cells, n_genes)``; an array of mean and variance
+        ``(2, n_cells, n_genes)`` or of quantiles ``(n_quantiles, n_cells, n_genes)``; a list of ``n_samples`` draws, each
+        a ``csr_matrix`` of integer counts ``(n_cells, n_genes)``; or one such matrix, the draw of ``target_depth``.
 
         Raises
         ------
@@ -131,7 +140,7 @@ class ImputeMixin(ExpressionMixin):
         replace = parse_replace(replace, mask, target_depth)
         if return_mean is None:
             return_mean = n_samples is None and target_depth is None and how.closed_form
-        answer = parse_answer(how, n_samples, quantiles, return_mean)
+        answer = parse_answer(how, n_samples, quantiles, return_mean, return_variance)
         self._check_destination(layer_added, answer, indices, gene_list, out)
         with self._using(adata) as data:
             question = Question(
@@ -143,7 +152,9 @@ class ImputeMixin(ExpressionMixin):
             how.check(question)
             cells, genes = cell_positions(data, indices), gene_positions(data, gene_list)
             engine = Engine(self.module.denoiser, self.module.objective.process, self._library_mean)
-            job = Job(data, cells, genes, question, how, answer, engine, self._reader(data, batch_size, silent))
+            task = Imputation(question, how, answer, engine, genes, str(layer_added))
+            job = self._job(task, data, cells, batch_size, silent)
+            check_depth(job, question, data.obs_names)
             note = provenance(
                 "impute",
                 replace=None if question.depth else replace,
@@ -154,46 +165,39 @@ class ImputeMixin(ExpressionMixin):
                 quantiles=None if quantiles is None else np.atleast_1d(quantiles),
                 imputation=how,
             )
-            if out is not None:
-                self._write_file(job, out, str(layer_added), note, seed)
-                return None
-            return self._write_layers(job, layer_added, note, seed)
+            seed = None if answer.closed_form else seed  # it would make no difference
+            if out is None:
+                return self._write_layers(job, data, layer_added, note, seed)
+            out = parse_out(out)
+            begun = 0 if answer.closed_form else seed_to_begin(out, seed)
+            made = note if answer.closed_form else {**note, "seed": begun}
+            notes = dict.fromkeys(answer.names(task.name), made)
+            self._write_out(job, out, bare(data.obs_names[cells], data.var_names[genes]), notes, seed, begun)
+            return None
 
-    def _write_layers(self, job: Job, layer_added: str | None, note: dict[str, Any], seed: int | None) -> Any:
+    def _write_layers(
+        self, job: CellJob, data: AnnData, layer_added: str | None, note: dict[str, Any], seed: int | None
+    ) -> Any:
         """Keep the results in memory, as layers or columns of the data, or return them."""
-        if job.question.depth is not None:
-            job.survey()
+        task, cells = job.task, job.reader.cells.rows
+        assert isinstance(task, Imputation)
         # A closed form needs no seed, so that none is drawn from the global generator.
-        seed = seed if job.answer.closed_form else seeded(seed)
-        sink = MemorySink(len(job.cells), job.batch_size)
+        seed = None if task.form.closed_form else seeded(seed)
+        sink = MemorySink(job.chunks)
         job.fill(sink, seed or 0)
+
+        def named(result: Any) -> pd.DataFrame:
+            return frame(result.toarray() if sparse.issparse(result) else result, data, cells, task.genes)
+
         if layer_added is None:
-            return job.returned(sink.matrices())
-        for name, result in zip(job.answer.names(layer_added), sink.matrices(), strict=True):
-            if isinstance(job.genes, slice):
-                add_layer(job.data, name, smaller_form(result), {**note, "seed": seed}, self._counts_layer)
+            combined = task.form.combined(sink.matrices())
+            return named(combined) if isinstance(combined, np.ndarray) and combined.ndim == 2 else combined
+        for name, result in zip(task.form.names(layer_added), sink.matrices(), strict=True):
+            if isinstance(task.genes, slice):
+                add_layer(data, name, smaller_form(result), {**note, "seed": seed}, self._counts_layer)
             else:
-                add_columns(job.data, name, job.named(result), {**note, "seed": seed})
+                add_columns(data, name, named(result), {**note, "seed": seed})
         return None
-
-    def _write_file(
-        self, job: Job, out: str | os.PathLike[str], name: str, note: dict[str, Any], seed: int | None
-    ) -> None:
-        """Stream the results to disk; the request is known by all that its numbers follow from."""
-        weights = digest(values.float().cpu().numpy() for values in self.module.state_dict().values())
-        request = {**job.fingerprint(), "model": weights, "version": note["version"], "seed": seed}
-        names = job.answer.names(name)
-        store = ResultStore(out, job.cell_names, job.gene_names, names, job.batch_size, request, seeded(seed))
-        job.fill(store, store.seed)
-        store.close({**note, "seed": store.seed})
-
-    def _reader(self, adata: AnnData, batch_size: int | None, silent: bool) -> Reader:
-        """How minibatches of cells are read."""
-
-        def read(cells: NDArray[np.integer], description: str | None) -> Iterator[Cells]:
-            return self._minibatches(adata, cells, batch_size, description=None if silent else description)
-
-        return Reader(read, batch_size or settings.batch_size)
 
     def _check_destination(
         self, layer_added: str | None, answer: Answer, indices: Any, gene_list: Any, out: Any

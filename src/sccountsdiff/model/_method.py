@@ -39,6 +39,10 @@ class Belief(NamedTuple):
         """Expected counts, ``(n_cells, n_genes)``."""
         return self.kept + self.added.mean
 
+    def variance(self) -> Tensor:
+        """Variance of the counts, ``(n_cells, n_genes)``; 0 where they are known."""
+        return self.added.variance.expand_as(self.kept)
+
     def quantile(self, level: float) -> Tensor:
         """Quantile of the counts, ``(n_cells, n_genes)``."""
         return self.kept + self.added.quantile(level)

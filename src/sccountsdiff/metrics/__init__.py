@@ -25,7 +25,17 @@ from .counts import (
     rmse,
     total_ratio,
 )
+from .differential import (
+    DifferentialGenes,
+    de_direction_match,
+    de_lfc_spearman,
+    de_overlap,
+    de_precision,
+    de_recall,
+    differential_genes,
+)
 from .entries import cell_pearson, cell_r2, cell_spearman, energy_distance
+from .gene_laws import gene_total_variation, zero_fraction_error
 from .novelty import copied_fraction, nearest_distance, nearest_neighbor_ratio, novelty_ks
 from .nulls import (
     false_positive_rate,
@@ -57,9 +67,12 @@ from .populations import (
     zero_fraction_difference,
 )
 from .probabilistic import crps, crps_draws, crps_negative_binomial, half_mean_difference, log_score
+from .support import support_coverage, support_density, support_precision, support_recall
+from .wasserstein import gaussian_w2, genes_detected_distance, library_size_distance, ot_w2
 
 __all__ = [
     "METRICS",
+    "DifferentialGenes",
     "LogPCA",
     "Metric",
     "bias",
@@ -71,16 +84,26 @@ __all__ = [
     "crps",
     "crps_draws",
     "crps_negative_binomial",
+    "de_direction_match",
+    "de_lfc_spearman",
+    "de_overlap",
+    "de_precision",
+    "de_recall",
+    "differential_genes",
     "direction_match",
     "discrimination_score",
     "e_distance",
     "energy_distance",
     "expected_log1p_cp10k",
     "false_positive_rate",
+    "gaussian_w2",
     "gene_correlation_agreement",
+    "gene_total_variation",
+    "genes_detected_distance",
     "half_mean_difference",
     "interval_coverage",
     "label_transfer_accuracy",
+    "library_size_distance",
     "library_size_mean_ratio",
     "library_size_sd_ratio",
     "list_metrics",
@@ -104,6 +127,7 @@ __all__ = [
     "null_correlations",
     "open_problems_mse",
     "open_problems_poisson",
+    "ot_w2",
     "pearson_delta",
     "pit_ks",
     "poisson_deviance",
@@ -112,9 +136,14 @@ __all__ = [
     "rmse",
     "sample_cdf",
     "spearman_delta",
+    "support_coverage",
+    "support_density",
+    "support_precision",
+    "support_recall",
     "top_response_overlap",
     "total_ratio",
     "two_sample_auc",
     "variance_error",
     "zero_fraction_difference",
+    "zero_fraction_error",
 ]

@@ -8,7 +8,7 @@ half of the measured cells beside any of these scores: much of a high correlatio
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,7 +152,9 @@ def e_distance(real: ArrayLike, generated: ArrayLike) -> float:
 
 
 @metric("higher", "rank of the right perturbation among all, by distance of responses")
-def discrimination_score(real: Mapping[str, ArrayLike], generated: Mapping[str, ArrayLike]) -> float:
+def discrimination_score(
+    real: Mapping[str, ArrayLike], generated: Mapping[str, ArrayLike], genes: Sequence[str] | None = None
+) -> float:
     """Whether each predicted response is closer to its own measured response than to those of other perturbations.
 
     ``discrimination_score_l1`` of cell-eval: one minus the rank (from 0) of the right perturbation over the number of
@@ -162,6 +164,9 @@ def discrimination_score(real: Mapping[str, ArrayLike], generated: Mapping[str, 
     ----------
     real, generated
         Name of a perturbation -> its :func:`response`, ``(n_genes,)``. Each predicted name must be measured.
+    genes
+        Names of the genes. The gene that a perturbation is named after is then left out, as cell-eval does: its own
+        response would give it away.
 
     Returns
     -------
@@ -174,10 +179,11 @@ def discrimination_score(real: Mapping[str, ArrayLike], generated: Mapping[str, 
     """
     names = list(real)
     measured = np.stack([np.asarray(real[name], dtype=np.float64) for name in names])
+    targets = np.full(measured.shape[1], None, dtype=object) if genes is None else np.asarray(genes, dtype=object)
     scores = []
     for name, predicted in generated.items():
         if name not in real:
             raise KeyError(f"Perturbation {name!r} was predicted but not measured. Measured: {names}.")
-        distance = np.abs(measured - np.asarray(predicted, dtype=np.float64)).sum(axis=1)
+        distance = np.abs(measured - np.asarray(predicted, dtype=np.float64))[:, targets != name].sum(axis=1)
         scores.append(1 - np.sum(distance < distance[names.index(name)]) / len(names))
     return float(np.mean(scores))

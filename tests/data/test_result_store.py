@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from sccountsdiff.data import MemorySink, ResultStore, smaller_form
+from sccountsdiff.data import Chunks, MemorySink, ResultStore, seed_begun_with, smaller_form
 
 N_CELLS, N_GENES, SIZE = 10, 6, 4
+CHUNKS = Chunks(N_CELLS, SIZE)
 CELLS, GENES = (pd.Index([f"{what}{i}" for i in range(n)]) for what, n in (("cell", N_CELLS), ("gene", N_GENES)))
 READERS = {".zarr": ad.read_zarr, ".h5ad": ad.read_h5ad}
 DENSE = np.random.default_rng(0).random((N_CELLS, N_GENES)).astype(np.float32)
@@ -23,12 +24,18 @@ MATRICES = {"dense": [DENSE], "sparse": [COUNTS], "two": [COUNTS, LATE]}
 
 
 def store(path, layers=("imputed",), request=None, seed=3):
-    return ResultStore(path, CELLS, GENES, layers, SIZE, request or {"seed": 3}, seed)
+    places = [[f"layers/{layer}"] for layer in layers]
+    return ResultStore(path, places, CHUNKS, request or {"seed": 3}, seed)
+
+
+def frame(**notes):
+    """Cells and genes, and how the layers were made."""
+    return ad.AnnData(obs=pd.DataFrame(index=CELLS), var=pd.DataFrame(index=GENES), uns={"sccountsdiff": notes})
 
 
 def fill(sink, matrices, chunks=None):
     for chunk in sink.pending() if chunks is None else chunks:
-        sink.write(chunk, [matrix[sink.rows(chunk)] for matrix in matrices])
+        sink.write(chunk, [matrix[sink.chunks.rows(chunk)] for matrix in matrices], [np.array(chunk)])
 
 
 def dense(matrix):
@@ -47,7 +54,7 @@ def test_layers_come_back_as_an_anndata(path, matrices):
     sink = store(path, layers)
     fill(sink, matrices)
     assert not path.exists()  # nobody meets half a file
-    sink.close({"method": "impute", "seed": 3})
+    sink.close(frame(**dict.fromkeys(layers, {"method": "impute"})))
     found = READERS[path.suffix](path)
     assert list(found.obs_names) == list(CELLS)
     assert list(found.var_names) == list(GENES)
@@ -64,18 +71,18 @@ def test_chunks_may_come_in_any_order_and_from_several_writers(path):
     sink = store(path)
     assert sink.pending() == [1]
     fill(sink, [COUNTS])
-    sink.close({})
+    sink.close(frame())
     np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), COUNTS.toarray())
 
 
 def test_a_finished_file_is_kept(path):
     sink = store(path)
     fill(sink, [DENSE])
-    sink.close({})
+    sink.close(frame())
     again = store(path)
     assert again.complete
     assert again.pending() == []
-    again.close({})
+    again.close(frame())
     np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), DENSE)
 
 
@@ -86,7 +93,7 @@ def test_files_of_other_requests_are_refused(path):
     with pytest.raises(FileExistsError, match=r"differs in seed \(3 there, 4 here\)"):
         store(path, request=other)
     fill(sink, [DENSE])
-    sink.close({})
+    sink.close(frame())
     with pytest.raises(FileExistsError, match=r"seed \(3 there, 4 here\).*delete the path"):
         store(path, request=other)
 
@@ -102,7 +109,12 @@ def test_files_of_something_else_are_refused(path):
 def test_an_open_seed_is_the_one_that_the_request_began_with(path):
     first = store(path, request={"seed": None}, seed=11)
     fill(first, [DENSE], [0])
-    assert store(path, request={"seed": None}, seed=99).seed == 11
+    again = store(path, request={"seed": None}, seed=99)
+    assert again.seed == seed_begun_with(path) == 11
+    fill(again, [DENSE])
+    again.close(frame())
+    assert seed_begun_with(path) == 11
+    assert seed_begun_with(path.with_name(f"other{path.suffix}")) is None
 
 
 DAMAGE = {
@@ -121,7 +133,7 @@ def test_a_broken_chunk_is_written_again(path, damage):
     again = store(path)
     assert again.pending() == [1]
     fill(again, [DENSE])
-    again.close({})
+    again.close(frame())
     np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), DENSE)
 
 
@@ -151,7 +163,7 @@ def test_an_interrupted_last_step_is_taken_again(path):
     fill(sink, [COUNTS])
     whole = path.with_name(f"{path.name}.partial") / f"whole{path.suffix}"
     whole.write_bytes(b"half a file")
-    sink.close({})
+    sink.close(frame())
     np.testing.assert_array_equal(dense(READERS[path.suffix](path).layers["imputed"]), COUNTS.toarray())
 
 
@@ -163,12 +175,36 @@ def test_other_endings_are_refused(tmp_path):
 def test_the_request_is_readable(path):
     store(path, request={"seed": 3, "method": "direct"})
     noted = json.loads((path.with_name(f"{path.name}.partial") / "request.json").read_text())
-    assert noted == {"seed": 3, "method": "direct", "layers": ["imputed"], "chunk_size": SIZE}
+    assert noted == {"seed": 3, "method": "direct", "results": [["layers/imputed"]], "chunk_size": SIZE}
+
+
+def test_a_chunk_that_was_made_of_something_else_is_noticed(path):
+    sink = store(path)
+    fill(sink, [DENSE])
+    sink.check(1, [np.array(1)])
+    for at in ("partial", "complete"):
+        with pytest.raises(FileExistsError, match=r"counts, masks and conditions of cells 4 to 7 \("):
+            store(path).check(1, [np.array(7)])
+        if at == "partial":
+            sink.close(frame())
+
+
+def test_results_go_anywhere_in_an_anndata(path):
+    places = [["X", "layers/counts"], ["obsm/X_latent"], ["obs/bound"]]
+    sink = ResultStore(path, places, CHUNKS, {}, 0)
+    matrices = [COUNTS, DENSE[:, :3], DENSE[:, :1]]
+    fill(sink, matrices)
+    sink.close(frame())
+    found = READERS[path.suffix](path)
+    for counts in (found.X, found.layers["counts"]):
+        np.testing.assert_array_equal(dense(counts), COUNTS.toarray())
+    np.testing.assert_array_equal(found.obsm["X_latent"], DENSE[:, :3])
+    np.testing.assert_array_equal(found.obs["bound"], DENSE[:, 0])
 
 
 @pytest.mark.parametrize("matrices", MATRICES.values(), ids=MATRICES)
 def test_memory_takes_the_same(matrices):
-    sink = MemorySink(N_CELLS, SIZE)
+    sink = MemorySink(CHUNKS)
     fill(sink, matrices, [2, 0, 1])
     for found, expected in zip(sink.matrices(), matrices, strict=True):
         assert sp.issparse(found) == sp.issparse(expected)

@@ -127,7 +127,7 @@ def test_an_open_seed_is_kept_over_an_interruption(trained, data, tmp_path, monk
         ({"seed": 2}, "seed"),
         ({"n_steps": 3}, "method"),
         ({"n_samples": 2}, "answer"),
-        ({"mask": None}, "counts, masks and conditions of cells 0 to 239"),
+        ({"mask": None, "replace": "masked"}, "counts, masks and conditions of cells 0 to 239"),
         ({"condition": {"batch": "first"}}, "counts, masks and conditions of cells 0 to 239"),
         ({"gene_list": ["gene_1"]}, "genes"),
         ({"batch_size": 70}, "chunk_size"),

@@ -3,24 +3,26 @@
 from sccountsdiff.data._digest import Digest, digest
 from sccountsdiff.data._latents import from_counts, to_counts
 from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
-from sccountsdiff.data._matrix import keep_measured, read_rows, row_chunks, row_readable, take_columns
+from sccountsdiff.data._matrix import Rows, keep_measured, read_rows, row_chunks, row_readable, take_columns
 from sccountsdiff.data._modalities import MODALITY_KEY, boolean_layers, join_modalities, split_modalities, write_back
 from sccountsdiff.data._nulls import plant_null_genes
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
-from sccountsdiff.data._result_store import ResultStore
+from sccountsdiff.data._result_store import ResultStore, seed_begun_with
 from sccountsdiff.data._scan import MAX_COUNT, CountScan, InvalidCountsError, check_counts, scan_counts
-from sccountsdiff.data._sink import MemorySink, Sink, smaller_form
+from sccountsdiff.data._sink import Chunks, MemorySink, Sink, smaller_form
 
 __all__ = [
     "MAX_COUNT",
     "MODALITY_KEY",
     "AllOf",
+    "Chunks",
     "CountScan",
     "Digest",
     "InvalidCountsError",
     "MemorySink",
     "Panels",
     "ResultStore",
+    "Rows",
     "Sink",
     "boolean_layers",
     "check_counts",
@@ -39,6 +41,7 @@ __all__ = [
     "row_chunks",
     "row_readable",
     "scan_counts",
+    "seed_begun_with",
     "smaller_form",
     "split_modalities",
     "take_columns",

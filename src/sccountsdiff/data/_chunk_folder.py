@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import uuid
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -47,24 +48,28 @@ class ChunkFolder:
             self._put(noted.name, lambda file: file.write(json.dumps(value).encode()))
         return json.loads(noted.read_text(encoding="utf-8"))
 
-    def finished(self) -> set[int]:
-        """Numbers of the chunks that are there and whole."""
-        return {int(file.stem) for file in self.path.glob("*.npz") if _is_whole(file)}
+    def finished(self, chunks: Iterable[int]) -> set[int]:
+        """Those of some chunks that are there and whole."""
+        return {chunk for chunk in chunks if _is_whole(self.path / self._name(chunk))}
 
-    def write(self, chunk: int, blocks: Sequence[Rows]) -> None:
-        """Put the blocks of a chunk on disk."""
+    def write(self, chunk: int, blocks: Sequence[Rows], source: str) -> None:
+        """Put the blocks of a chunk on disk, with the fingerprint of what they were made of."""
         arrays = {f"{k}_{part}": array for k, block in enumerate(blocks) for part, array in _parts(block).items()}
-        self._put(self._name(chunk), lambda file: np.savez(file, **arrays))
+        self._put(self._name(chunk), lambda file: np.savez(file, source=np.array(source), **arrays))
 
-    def read(self, chunk: int) -> list[Rows]:
-        """The blocks of a chunk."""
+    def read(self, chunk: int, block: int) -> Rows:
+        """One of the blocks of a chunk."""
         with np.load(self.path / self._name(chunk)) as arrays:
-            n_blocks = 1 + max(int(name.split("_")[0]) for name in arrays.files)
-            return [_whole({p: arrays[f"{k}_{p}"] for p in _PARTS if f"{k}_{p}" in arrays}) for k in range(n_blocks)]
+            return _whole({part: arrays[f"{block}_{part}"] for part in _PARTS if f"{block}_{part}" in arrays})
+
+    def source(self, chunk: int) -> str:
+        """Fingerprint of what a chunk was made of."""
+        with np.load(self.path / self._name(chunk)) as arrays:
+            return str(arrays["source"])
 
     def _put(self, name: str, write: Any) -> None:
         """Write a file beside its place, then move it there."""
-        partial = self.path / f".{name}.{os.getpid()}"
+        partial = self.path / f".{name}.{uuid.uuid4().hex}"  # several machines may write the same name
         try:
             with partial.open("wb") as file:
                 write(file)
@@ -117,7 +122,7 @@ def _is_whole(file: Path) -> bool:
     try:
         with zipfile.ZipFile(file) as archive:
             return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError):
+    except (zipfile.BadZipFile, EOFError, FileNotFoundError):
         return False
 
 

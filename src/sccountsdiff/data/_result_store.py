@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, final
@@ -13,39 +13,41 @@ from typing import Any, final
 import anndata as ad
 import h5py
 import numpy as np
-import pandas as pd
 import zarr
 from anndata.io import read_elem, sparse_dataset, write_elem
+from numpy.typing import NDArray
 from scipy import sparse
 
 from sccountsdiff.data._chunk_folder import ChunkFolder, check_same_request
+from sccountsdiff.data._digest import digest
 from sccountsdiff.data._matrix import Rows
-from sccountsdiff.data._sink import Sink
+from sccountsdiff.data._sink import Chunks, Sink
 
 #: Entries of a chunk of the arrays of a sparse matrix: 1 MB of int32.
 _SPARSE_CHUNK = 2**18
-_NOTE, _REQUEST = "sccountsdiff", "request"
+_NOTE, _REQUEST, _SOURCES, _SEED = "sccountsdiff", "request", "sources", "seed"
 
 
 @final
 class ResultStore(Sink):
-    """Layers of an AnnData in ``.zarr`` or ``.h5ad``, in constant memory.
+    """Results about cells as an AnnData in ``.zarr`` or ``.h5ad``, in constant memory.
 
-    Chunks are kept in ``<path>.partial`` until all are there; the file itself appears at the end, whole. After a kill
-    the same request goes on with the chunks that are missing. Dense layers are chunked by cells, sparse ones are csr.
+    Chunks are kept in ``<path>.partial`` until all are there, by one process or several; the file itself appears at
+    the end, whole. After a kill the same request goes on with the chunks that are missing. Dense matrices are chunked
+    by cells, sparse ones are csr.
 
     Parameters
     ----------
     path
         File to write, ending in ``.zarr`` or ``.h5ad``.
-    cell_names, gene_names
-        Rows and columns of the layers.
-    layers
-        Name of each layer.
-    chunk_size
-        Cells of a chunk.
+    places
+        Where in the AnnData each result goes, one place or several: ``"X"``, ``"layers/imputed"``, ``"obsm/X_latent"``,
+        ``"obs/elbo"``.
+    chunks
+        The chunks of cells.
     request
-        All that the results follow from, in the terms of JSON: files of another request are refused.
+        All that the results follow from apart from the inputs of each chunk, in the terms of JSON: files of another
+        request are refused.
     seed
         Seed of this request. A resumed one has the seed that it began with, see :attr:`seed`.
 
@@ -67,72 +69,141 @@ class ResultStore(Sink):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        cell_names: pd.Index,
-        gene_names: pd.Index,
-        layers: Sequence[str],
-        chunk_size: int,
+        places: Sequence[Sequence[str]],
+        chunks: Chunks,
         request: Mapping[str, Any],
         seed: int,
     ) -> None:
-        super().__init__(len(cell_names), chunk_size)
+        super().__init__(chunks)
         self.path, self.seed = Path(path), seed
         if self.path.suffix not in _OPENERS:
             raise ValueError(f"out={str(path)!r} must end in {' or '.join(_OPENERS)}.")
-        self.cell_names, self.gene_names, self.layers = cell_names, gene_names, list(layers)
-        self.request = json.loads(json.dumps({**request, "layers": self.layers, "chunk_size": chunk_size}))
+        self.places = [list(several) for several in places]
+        self.request = json.loads(json.dumps({**request, "results": self.places, "chunk_size": chunks.size}))
         self.complete = self.path.exists()
         if self.complete:
-            check_same_request(self.path, _request_of(self.path), self.request)
+            noted = _notes_of(self.path)
+            check_same_request(self.path, json.loads(str(noted.get(_REQUEST, "{}"))), self.request)
+            self._sources = [str(source) for source in noted[_SOURCES]]
             return
-        self._chunks = ChunkFolder(self.path.with_name(f"{self.path.name}.partial"), self.request)
-        self.seed = self._chunks.once("seed", seed)
+        self._folder = ChunkFolder(_partial(self.path), self.request)
+        self.seed = self._folder.once(_SEED, seed)
 
-    def pending(self) -> list[int]:
+    def pending(self, chunks: Sequence[int] | None = None) -> list[int]:
         """Chunks that are not finished."""
         if self.complete:
             return []
-        finished = self._chunks.finished()
-        return [chunk for chunk in range(self.n_chunks) if chunk not in finished]
+        chunks = range(self.chunks.number) if chunks is None else chunks
+        finished = self._folder.finished(chunks)
+        return [chunk for chunk in chunks if chunk not in finished]
 
-    def write(self, chunk: int, blocks: Sequence[Rows]) -> None:
+    def write(self, chunk: int, blocks: Sequence[Rows], inputs: Iterable[NDArray[Any]] = ()) -> None:
         """Put a chunk on disk."""
-        self._chunks.write(chunk, blocks)
+        self._folder.write(chunk, blocks, digest(inputs))
 
-    def close(self, note: Mapping[str, Any]) -> None:
+    def check(self, chunk: int, inputs: Iterable[NDArray[Any]]) -> None:
+        """Make sure that a finished chunk was made of the same as it would be now.
+
+        Parameters
+        ----------
+        chunk
+            Its number.
+        inputs
+            What it would be made of.
+
+        Raises
+        ------
+        FileExistsError
+            If that has changed.
+        """
+        rows = self.chunks.rows(chunk)
+        what = f"counts, masks and conditions of cells {rows.start} to {rows.stop - 1}"
+        there = self._sources[chunk] if self.complete else self._folder.source(chunk)
+        check_same_request(self.path, {what: there}, {what: digest(inputs)})
+
+    def once(self, name: str, value: Any) -> Any:
+        """A value of JSON that the writers of this file share: the one that was noted first.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        value
+            What to note if nothing is.
+
+        Returns
+        -------
+        What is noted; the value itself once the file is complete.
+        """
+        return value if self.complete else self._folder.once(name, value)
+
+    def close(self, frame: ad.AnnData) -> None:
         """Put the chunks together, once all are written.
 
         Parameters
         ----------
-        note
-            How the layers were made, for ``uns["sccountsdiff"]``.
+        frame
+            Cells and genes with all that is known of them before; the results are added.
         """
         if self.complete:
             return
-        whole = self._chunks.path / f"whole{self.path.suffix}"
+        whole = self._folder.path / f"whole{self.path.suffix}"
         _remove(whole)
+        self._sources = [self._folder.source(chunk) for chunk in range(self.chunks.number)]
+        notes = {_REQUEST: json.dumps(self.request), _SOURCES: np.array(self._sources), _SEED: self.seed}
+        frame.uns[_NOTE] = {**frame.uns.get(_NOTE, {}), **notes}
+        results = [(number, place.rpartition("/")) for number, places in enumerate(self.places) for place in places]
+        for number, (where, _, name) in results:
+            if where == "obs":
+                frame.obs[name] = np.concatenate(list(map(np.ravel, self._blocks(number))))
         with _OPENERS[self.path.suffix](whole, "w") as group:
-            notes = {_REQUEST: json.dumps(self.request), **{layer: dict(note) for layer in self.layers}}
-            obs, var = pd.DataFrame(index=self.cell_names.astype(str)), pd.DataFrame(index=self.gene_names.astype(str))
-            write_elem(group, "/", ad.AnnData(obs=obs, var=var, uns={_NOTE: notes}))
-            for chunk in range(self.n_chunks):
-                for layer, block in zip(self.layers, self._chunks.read(chunk), strict=True):
-                    self._append(group["layers"], layer, chunk, block)
+            write_elem(group, "/", frame)
+            for number, (where, _, name) in results:
+                if where != "obs":
+                    self._append(group[where] if where else group, name, self._blocks(number))
         whole.rename(self.path)
-        shutil.rmtree(self._chunks.path)
+        shutil.rmtree(self._folder.path)
         self.complete = True
 
-    def _append(self, layers: Any, name: str, chunk: int, block: Rows) -> None:
-        if sparse.issparse(block) and chunk == 0:
-            block.indptr = block.indptr.astype(np.int64)  # of the whole layer, which may hold more than 2**31 counts
-            write_elem(layers, name, block, dataset_kwargs={"chunks": (_SPARSE_CHUNK,)})
-        elif sparse.issparse(block):
-            sparse_dataset(layers[name]).append(block)
-        else:
-            if chunk == 0:
-                growing = {"maxshape": (None, block.shape[1])} if isinstance(layers, h5py.Group) else {}
-                write_elem(layers, name, block, dataset_kwargs={"chunks": block.shape, **growing})
-                layers[name].resize((self.n_cells, block.shape[1]))
-            layers[name][self.rows(chunk)] = block
+    def _blocks(self, result: int) -> Iterator[Rows]:
+        """The rows of a result, chunk by chunk."""
+        return (self._folder.read(chunk, result) for chunk in range(self.chunks.number))
+
+    def _append(self, group: Any, name: str, blocks: Iterator[Rows]) -> None:
+        for chunk, block in enumerate(blocks):
+            if sparse.issparse(block) and chunk == 0:
+                block.indptr = block.indptr.astype(np.int64)  # of the whole, which may hold more than 2**31 counts
+                write_elem(group, name, block, dataset_kwargs={"chunks": (_SPARSE_CHUNK,)})
+            elif sparse.issparse(block):
+                sparse_dataset(group[name]).append(block)
+            else:
+                if chunk == 0:
+                    growing = {"maxshape": (None, block.shape[1])} if isinstance(group, h5py.Group) else {}
+                    write_elem(group, name, block, dataset_kwargs={"chunks": block.shape, **growing})
+                    group[name].resize((self.chunks.n_cells, block.shape[1]))
+                group[name][self.chunks.rows(chunk)] = block
+
+
+def seed_begun_with(path: str | os.PathLike[str]) -> int | None:
+    """Seed of the results at a path, finished or not; None if there are none.
+
+    Parameters
+    ----------
+    path
+        File that a :class:`ResultStore` writes.
+
+    Returns
+    -------
+    The seed.
+    """
+    noted = _partial(Path(path)) / f"{_SEED}.json"
+    seed = json.loads(noted.read_text()) if noted.exists() else _notes_of(Path(path)).get(_SEED)
+    return None if seed is None else int(seed)
+
+
+def _partial(path: Path) -> Path:
+    """Where chunks are kept until the file is whole."""
+    return path.with_name(f"{path.name}.partial")
 
 
 @contextmanager
@@ -149,11 +220,12 @@ def _open_zarr(path: Path, mode: str) -> Iterator[Any]:
 _OPENERS = {".zarr": _open_zarr, ".h5ad": _open_h5ad}
 
 
-def _request_of(path: Path) -> dict[str, Any]:
-    """The request that a file answers; empty if it was made by something else."""
+def _notes_of(path: Path) -> dict[str, Any]:
+    """What this package noted in a file; empty if it was made by something else."""
     try:
         with _OPENERS[path.suffix](path, "r") as group:
-            return json.loads(str(read_elem(group[f"uns/{_NOTE}/{_REQUEST}"])))
+            notes = group[f"uns/{_NOTE}"]
+            return {name: read_elem(notes[name]) for name in (_REQUEST, _SOURCES, _SEED)}
     except (KeyError, OSError, ValueError):
         return {}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, final
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +13,19 @@ from scipy import sparse
 from sccountsdiff.data._matrix import Rows
 
 
-class Sink(ABC):
-    """Takes several matrices ``(n_cells, n_genes)`` at once, in chunks of cells that may come in any order.
+class Chunks(NamedTuple):
+    """Cells in chunks of neighbours, the last of which may be smaller."""
 
-    Parameters
-    ----------
-    n_cells
-        Rows of each matrix.
-    chunk_size
-        Rows of a chunk; the last one may have fewer.
-    """
-
-    def __init__(self, n_cells: int, chunk_size: int) -> None:
-        self.n_cells = n_cells
-        self.chunk_size = chunk_size
+    n_cells: int
+    size: int
 
     @property
-    def n_chunks(self) -> int:
+    def number(self) -> int:
         """Number of chunks."""
-        return -(-self.n_cells // self.chunk_size)
+        return -(-self.n_cells // self.size)
 
     def rows(self, chunk: int) -> slice:
-        """Rows of a chunk.
+        """Cells of a chunk.
 
         Parameters
         ----------
@@ -45,19 +36,37 @@ class Sink(ABC):
         -------
         Their positions.
         """
-        return slice(chunk * self.chunk_size, min((chunk + 1) * self.chunk_size, self.n_cells))
+        return slice(chunk * self.size, min((chunk + 1) * self.size, self.n_cells))
+
+
+class Sink(ABC):
+    """Takes several matrices with a row for each cell at once, in chunks of cells that may come in any order.
+
+    Parameters
+    ----------
+    chunks
+        The chunks of cells.
+    """
+
+    def __init__(self, chunks: Chunks) -> None:
+        self.chunks = chunks
 
     @abstractmethod
-    def pending(self) -> list[int]:
+    def pending(self, chunks: Sequence[int] | None = None) -> list[int]:
         """Chunks that are still to be written.
+
+        Parameters
+        ----------
+        chunks
+            Those to look at; ``None`` is all.
 
         Returns
         -------
-        Their numbers, rising.
+        Their numbers, in the same order.
         """
 
     @abstractmethod
-    def write(self, chunk: int, blocks: Sequence[Rows]) -> None:
+    def write(self, chunk: int, blocks: Sequence[Rows], inputs: Iterable[NDArray[Any]]) -> None:
         """Take a chunk.
 
         Parameters
@@ -66,6 +75,8 @@ class Sink(ABC):
             Its number.
         blocks
             The rows of each matrix, all dense or all ``csr_matrix``.
+        inputs
+            What the chunk was made of.
         """
 
 
@@ -73,31 +84,31 @@ class Sink(ABC):
 class MemorySink(Sink):
     """Keeps the matrices in memory: dense ones in place, sparse ones block by block."""
 
-    def __init__(self, n_cells: int, chunk_size: int) -> None:
-        super().__init__(n_cells, chunk_size)
+    def __init__(self, chunks: Chunks) -> None:
+        super().__init__(chunks)
         self._dense: list[NDArray[Any]] = []
         self._sparse: dict[int, list[sparse.csr_matrix]] = {}
 
-    def pending(self) -> list[int]:
+    def pending(self, chunks: Sequence[int] | None = None) -> list[int]:
         """All chunks."""
-        return list(range(self.n_chunks))
+        return list(range(self.chunks.number) if chunks is None else chunks)
 
-    def write(self, chunk: int, blocks: Sequence[Rows]) -> None:
+    def write(self, chunk: int, blocks: Sequence[Rows], inputs: Iterable[NDArray[Any]] = ()) -> None:
         """Keep the blocks."""
         if all(sparse.issparse(block) for block in blocks):
             self._sparse[chunk] = list(blocks)
             return
         if not self._dense:
-            self._dense = [np.empty((self.n_cells, block.shape[1]), dtype=block.dtype) for block in blocks]
+            self._dense = [np.empty((self.chunks.n_cells, *block.shape[1:]), dtype=block.dtype) for block in blocks]
         for matrix, block in zip(self._dense, blocks, strict=True):
-            matrix[self.rows(chunk)] = block
+            matrix[self.chunks.rows(chunk)] = block
 
     def matrices(self) -> list[Rows]:
         """The whole matrices.
 
         Returns
         -------
-        Arrays or ``csr_matrix``, each ``(n_cells, n_genes)``.
+        Arrays or ``csr_matrix``, each with a row for each cell.
         """
         if self._dense:
             return list(self._dense)

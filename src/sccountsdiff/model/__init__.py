@@ -3,6 +3,7 @@
 from sccountsdiff.model._callbacks import SaveAveraged
 from sccountsdiff.model._countsdiff import CountsDiff
 from sccountsdiff.model._dcm import DCM
+from sccountsdiff.model._destination import Dask, Destination, Merge, Shard
 from sccountsdiff.model._files import UntrustedFileError
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
@@ -15,10 +16,14 @@ __all__ = [
     "BlockShuffled",
     "BoundEstimate",
     "CountsDiff",
+    "Dask",
+    "Destination",
     "Direct",
+    "Merge",
     "Method",
     "RePaint",
     "SaveAveraged",
+    "Shard",
     "Shuffled",
     "UntrustedFileError",
     "default_max_epochs",

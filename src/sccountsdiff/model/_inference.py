@@ -16,12 +16,13 @@ from scvi import REGISTRY_KEYS
 from scvi.utils import track
 from torch import Tensor
 
-from sccountsdiff.model._guards import GuardsMixin, cell_positions, gene_positions
+from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._modalities import Modalities, modalities_of
 from sccountsdiff.model._module import Cells, CountDiffusionModule, fresh_measurement
 from sccountsdiff.model._names import resolve_category
 from sccountsdiff.model._random import generators
 from sccountsdiff.model._setup import ConditionSource
+from sccountsdiff.model._streaming import StreamingMixin
 
 if TYPE_CHECKING:
     from sparse import GCXS
@@ -42,7 +43,7 @@ class BoundEstimate(NamedTuple):
     error: float
 
 
-class InferenceMixin(GuardsMixin):
+class InferenceMixin(StreamingMixin):
     """Bound, representation and posterior predictive counts."""
 
     module: CountDiffusionModule

@@ -1,105 +1,81 @@
-"""One imputation: a question about cells of some data, answered minibatch by minibatch."""
+"""Work on many cells, chunk by chunk: in memory, to a file, or in many processes, it is the same work."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-from anndata import AnnData
+import torch
 from numpy.typing import NDArray
-from scipy import sparse
 
-from sccountsdiff.data import Digest, Sink, digest
-from sccountsdiff.model._answer import Answer
-from sccountsdiff.model._inference import frame
-from sccountsdiff.model._method import Engine, Method
-from sccountsdiff.model._module import Cells
-from sccountsdiff.model._question import Question
-from sccountsdiff.model._random import chunk_generator
+from sccountsdiff.data import Chunks, ResultStore, Rows, Sink
 
 
-class Reader(NamedTuple):
-    """How cells are read."""
+class Piece(NamedTuple):
+    """What comes out for a chunk of cells."""
 
-    #: Minibatches of cells at some positions; a description shows a progress bar.
-    minibatches: Callable[[NDArray[np.integer], str | None], Iterator[Cells]]
-    batch_size: int
+    #: The rows of each result.
+    blocks: Sequence[Rows]
+    #: What they follow from, apart from the request; taken only if somebody wants to know.
+    inputs: Iterable[NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Job:
-    """A question about some cells and genes, how it is worked out, and the form of the answer."""
+class Job(ABC):
+    """Results for many cells. What comes out for a chunk depends on the seed and its number alone.
 
-    data: AnnData
-    cells: NDArray[np.intp]
-    genes: Any
-    question: Question
-    method: Method
-    answer: Answer
-    engine: Engine
-    reader: Reader
+    Attributes
+    ----------
+    chunks
+        The chunks of cells.
+    """
+
+    chunks: Chunks
 
     @property
-    def batch_size(self) -> int:
-        """Cells in a minibatch."""
-        return self.reader.batch_size
+    @abstractmethod
+    def places(self) -> Sequence[Sequence[str]]:
+        """Where in an AnnData each result goes, see :class:`~sccountsdiff.data.ResultStore`."""
 
-    @property
-    def cell_names(self) -> pd.Index:
-        """Names of the cells."""
-        return self.data.obs_names[self.cells]
+    @abstractmethod
+    def request(self) -> dict[str, Any]:
+        """All that the results follow from, apart from model, seed and the inputs of each chunk."""
 
-    @property
-    def gene_names(self) -> pd.Index:
-        """Names of the genes asked for."""
-        return self.data.var_names[self.genes]
+    @abstractmethod
+    def pieces(self, chunks: Sequence[int], seed: int) -> Iterator[Piece]:
+        """Work out some chunks, in this order.
 
-    def fill(self, sink: Sink, seed: int) -> None:
-        """Answer for the chunks that a sink lacks; the draws of a chunk depend on the seed and its number alone."""
-        pending = sink.pending()
-        if not pending:
-            return
-        rows = [self.cells[sink.rows(chunk)] for chunk in pending]
-        minibatches = self.reader.minibatches(np.concatenate(rows), "Imputing")
-        for chunk, cells, minibatch in zip(pending, rows, minibatches, strict=True):
-            generator = chunk_generator(seed, chunk, minibatch.counts.device)
-            view = self.question.show(minibatch, cells)
-            self.engine.process.check_seen(view.survival)
-            results = self.answer.of(self.method, self.engine, view, generator)
-            sink.write(chunk, [self.answer.block(result[:, self.genes]) for result in results])
+        Parameters
+        ----------
+        chunks
+            Their numbers.
+        seed
+            Seed of the draws.
+        """
 
-    def survey(self) -> str:
-        """Check the depth of all cells before any is imputed; fingerprint of everything that the model is shown."""
-        taken, start = Digest(), 0
-        for minibatch in self.reader.minibatches(self.cells, "Checking"):
-            cells = self.cells[start : start + len(minibatch.counts)]
-            start += len(cells)
-            if self.question.depth is not None:
-                self.question.depth.check(self.question.mask(minibatch, cells), cells, self.data.obs_names)
-            view = self.question.show(minibatch, cells)
-            for values in (view.counts, view.survival, *view.condition.values()):
-                taken.add(values.cpu().numpy())
-        return taken.text()
+    @abstractmethod
+    def inputs(self, chunks: Sequence[int]) -> Iterator[Iterable[NDArray[Any]]]:
+        """What some chunks would be made of, without making them.
 
-    def fingerprint(self) -> dict[str, Any]:
-        """All that the numbers follow from, apart from model and seed."""
-        return {
-            "answer": repr(self.answer),
-            "method": repr(self.method),
-            "replace": self.question.replace,
-            "counts, masks and conditions": self.survey(),
-            "cells": digest([self.cell_names]),
-            "genes": digest([self.gene_names]),
-        }
+        Parameters
+        ----------
+        chunks
+            Their numbers.
+        """
 
-    def named(self, result: Any) -> pd.DataFrame:
-        """A result with the names of cells and genes."""
-        return frame(result.toarray() if sparse.issparse(result) else result, self.data, self.cells, self.genes)
+    @torch.inference_mode()
+    def fill(self, sink: Sink, seed: int, chunks: Sequence[int] | None = None) -> None:
+        """Work out what a sink lacks of some chunks, or of all."""
+        pending = sink.pending(chunks)
+        for chunk, piece in zip(pending, self.pieces(pending, seed) if pending else (), strict=True):
+            sink.write(chunk, piece.blocks, piece.inputs)
 
-    def returned(self, results: list[Any]) -> Any:
-        """The results as a user gets them: named if they are one dense matrix."""
-        combined = self.answer.combined(results)
-        return self.named(combined) if isinstance(combined, np.ndarray) and combined.ndim == 2 else combined
+    @torch.inference_mode()
+    def advance(self, store: ResultStore, chunks: Sequence[int] | None = None) -> None:
+        """Do a part of the work, or all of it: what is finished is checked, what is missing is worked out."""
+        chunks = range(self.chunks.number) if chunks is None else chunks
+        pending = set(store.pending(chunks))
+        finished = [chunk for chunk in chunks if chunk not in pending]
+        for chunk, inputs in zip(finished, self.inputs(finished) if finished else (), strict=True):
+            store.check(chunk, inputs)
+        self.fill(store, store.seed, sorted(pending))

@@ -38,6 +38,10 @@ class Cells(NamedTuple):
             return self.counts.new_ones(len(self.counts), 1)
         return self.observed.to(self.counts.dtype)
 
+    def tensors(self) -> list[Tensor]:
+        """All that is known of the cells."""
+        return [self.counts, self.survival, *self.condition.values()]
+
     def hide(self, mask: Tensor) -> Cells:
         """The cells with more entries hidden: their counts are not used, and library sizes that count them unknown."""
         touched = self.library.sizes(mask.to(self.counts.dtype)) > 0

@@ -41,6 +41,10 @@ class View(NamedTuple):
     #: Boolean ``(n_cells, n_genes)``: entries to measure afresh. To the others what is missing is added.
     fresh: Tensor
 
+    def tensors(self) -> list[Tensor]:
+        """All that is shown."""
+        return [self.counts, self.survival, *self.condition.values()]
+
 
 @dataclass(frozen=True)
 class Question:

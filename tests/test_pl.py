@@ -29,6 +29,8 @@ def cells():
     adata.obs["cell_type"] = pd.Categorical(np.repeat(["A", "B"], 20))
     adata.layers["counts"] = adata.X
     adata.layers["imputed"] = rate
+    adata.layers["imputed_variance"] = rate + 0.25 * rate**2
+    adata.obsm["X_umap"] = rng.normal(size=(40, 2))
     return adata
 
 
@@ -138,6 +140,56 @@ def test_embedding_refuses_other_genes_layers_columns_and_axes(cells):
         pl.embedding(cells, color="cell_type", axes=[plt.subplots()[1]])
 
 
+def test_hidden_counts_stand_at_their_means_over_similar_expectations():
+    expected = np.repeat([1.0, 8.0], 100)
+    ax = pl.observed_imputed(np.tile([0, 2, 8, 8], 50), expected)
+    points = next(line for line in ax.get_lines() if line.get_linestyle() == "None")
+    np.testing.assert_allclose(np.expm1(points.get_xdata()), [1, 8])
+    np.testing.assert_allclose(np.expm1(points.get_ydata()), [4.5, 4.5])
+    with pytest.raises(ValueError, match="observed has 2 entries and imputed 3"):
+        pl.observed_imputed([0, 1], [0, 1, 2])
+
+
+def test_uncertainty_is_without_sampling_noise(cells):
+    assert pl.uncertainty(cells).get_title(loc="left") == "Uncertainty of all genes: median 50%"
+    ax = pl.uncertainty(cells, gene="gene3")
+    np.testing.assert_allclose(ax.collections[0].get_array(), 0.5)
+    with pytest.raises(KeyError, match="X_tsne.*gene99.*return_variance"):
+        pl.uncertainty(cells, basis="X_tsne", gene="gene99")
+
+
+def test_dots_of_all_layers_share_scales(cells):
+    axes = pl.dotplot(cells, ["gene3", "gene1"], groupby="cell_type")
+    assert [[tick.get_text() for tick in ax.get_xticklabels()] for ax in axes] == [["gene3", "gene1"]] * 2
+    assert axes[0].collections[0].get_clim() == axes[1].collections[0].get_clim()
+    with pytest.raises(KeyError, match="gene99"):
+        pl.dotplot(cells, ["gene99"], groupby="cell_type")
+
+
+def test_responses_name_the_genes_that_change_most():
+    control, real = np.full((5, 20), 10), np.full((5, 20), 10)
+    real[:, 3] = 200
+    ax = pl.delta_scatter(real, control, real, [f"g{k}" for k in range(20)])
+    assert ax.get_title(loc="left") == "Responses: Pearson 1.00"
+    assert ax.texts[0].get_text() == "g3"
+    assert "Pearson 0.00" in pl.delta_scatter(real, control, control, list("a" * 20)).get_title(loc="left")
+
+
+def test_differential_genes_are_counted_as_found_missed_and_made_up():
+    ax = pl.de_overlap({"B": ("abcd", "cde"), "T": ("", "")})
+    assert [bar.get_width() for bar in ax.patches] == [2, 0, 2, 0, 1, 0]
+    assert [text.get_text().strip() for text in ax.texts] == ["50% found, 67% right", "- found, - right"]
+
+
+def test_score_card_shows_values_and_colours_quality():
+    values = pd.DataFrame({"mmd2": [0.01, np.nan]}, index=["B", "T"])
+    ax = pl.score_card(values, values * 50)
+    assert [text.get_text() for text in ax.texts] == ["0.01", "-"]
+    assert ax.images[0].get_array()[0, 0] == 0.5
+    with pytest.raises(ValueError, match="same rows and columns"):
+        pl.score_card(values, values.iloc[::-1])
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -146,8 +198,22 @@ def test_embedding_refuses_other_genes_layers_columns_and_axes(cells):
         lambda ax: pl.mean_variance({"real": np.eye(3)}, ax=ax),
         lambda ax: pl.pit_histogram([0.5], ax=ax),
         lambda ax: pl.coverage([0.5], ax=ax),
+        lambda ax: pl.observed_imputed([0, 1], [0.5, 1], ax=ax),
+        lambda ax: pl.delta_scatter(np.eye(2), np.ones((2, 2)), np.eye(2), ["a", "b"], ax=ax),
+        lambda ax: pl.de_overlap({"B": ("ab", "b")}, ax=ax),
+        lambda ax: pl.score_card(pd.DataFrame([[1.0]]), pd.DataFrame([[1.0]]), ax=ax),
     ],
-    ids=["training_curve", "library_size", "mean_variance", "pit_histogram", "coverage"],
+    ids=[
+        "training_curve",
+        "library_size",
+        "mean_variance",
+        "pit_histogram",
+        "coverage",
+        "observed_imputed",
+        "delta_scatter",
+        "de_overlap",
+        "score_card",
+    ],
 )
 def test_plots_use_the_axes_they_are_given(draw):
     ax = plt.subplots()[1]

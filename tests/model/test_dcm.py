@@ -136,6 +136,25 @@ def test_labels_are_attached_by_name_not_by_position(dcm):
     np.testing.assert_allclose(dcm.get_normalized_expression(kept, return_numpy=True), expected, rtol=1e-4)
 
 
+def test_vectors_of_perturbations_are_attached_by_name_not_by_position(make_adata):
+    """The released code pairs vectors with perturbations by three different orders, so that they get each other's."""
+    vectors = {"B cell": [1.0, 0.0], "monocyte": [0.0, 1.0], "T cell": [0.5, -1.0]}
+
+    def nats(embeddings: dict) -> float:
+        data = make_adata(n_cells=40)
+        keys = {"layer": "counts", "perturbation_key": "cell_type", "control": "T cell"}
+        DCM.setup_anndata(data, **keys, perturbation_embeddings=embeddings)
+        model = DCM(data, n_hidden=8)
+        torch.manual_seed(0)
+        for parameter in model.module.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)  # an untrained network ignores its conditions
+        model.is_trained_ = True
+        return model.get_elbo(n_samples=2).nats
+
+    assert nats(dict(reversed(vectors.items()))) == nats(vectors)
+    assert nats(vectors | {"B cell": vectors["monocyte"], "monocyte": vectors["B cell"]}) != nats(vectors)
+
+
 def test_no_option_is_accepted_and_ignored(dcm, model):
     """The released code takes ``mask_ratio`` and ``sampler`` from its configuration and reads neither."""
     DCM.setup_anndata(data := model.adata, layer="counts")

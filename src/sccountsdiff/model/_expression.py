@@ -10,18 +10,19 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._fields import CountsField
 from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._inference import InferenceMixin, frame
-from sccountsdiff.model._module import Cells
-from sccountsdiff.model._random import generators
+from sccountsdiff.model._measurements import Expression
+from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import UNS_KEY, add_layer, check_layer_shape, provenance
-from sccountsdiff.nets import Library
+from sccountsdiff.model._streaming import Seed, Selection, named_cells, seed_to_begin
 
 
 class ExpressionMixin(InferenceMixin):
@@ -45,6 +46,7 @@ class ExpressionMixin(InferenceMixin):
         dataloader: Iterable[dict[str, Tensor]] | None = None,
         layer_added: str | None = None,
         seed: int | None = None,
+        out: Out | None = None,
         **kwargs: Any,
     ) -> np.ndarray | pd.DataFrame | None:
         """Expected expression of each gene given all that was measured of the cell.
@@ -85,13 +87,17 @@ class ExpressionMixin(InferenceMixin):
             Name of a layer to write the result to, instead of returning it.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
+        out
+            File ending in ``.zarr`` or ``.h5ad`` to write to instead, in constant memory, see :meth:`impute`; the layer
+            is called ``layer_added`` or ``"expression"``.
         **kwargs
             Ignored options of scVI's method.
 
         Returns
         -------
         DataFrame ``(n_cells, n_genes)``; array ``(n_samples, n_cells, n_genes)`` if ``return_mean=False`` and
-        ``n_samples > 1``; array ``(n_samples_overall, n_genes)`` if that is given; nothing if ``layer_added`` is.
+        ``n_samples > 1``; array ``(n_samples_overall, n_genes)`` if that is given; nothing if ``layer_added`` or ``out``
+        is.
 
         Raises
         ------
@@ -99,34 +105,47 @@ class ExpressionMixin(InferenceMixin):
             If a gene of ``gene_list`` is not in the data.
         ValueError
             If a batch is unknown, or a selection of cells or genes is to be written to a layer.
+        FileExistsError
+            If ``out`` holds something else than (part of) the result of the same request.
         """
         if weights not in (None, "uniform"):
             self.get_importance_weights()
+        drawn = n_samples > 1 or n_samples_overall is not None
         whole = indices is None and gene_list is None and n_samples_overall is None and dataloader is None
-        check_layer_shape(layer_added, whole and (return_mean or n_samples == 1))
-        generator, rng = generators(seed, self.module.device)
+        check_layer_shape(None if out is not None else layer_added, whole and (return_mean or n_samples == 1))
         with self._data(adata, dataloader) as data:
             genes = slice(None) if data is None else gene_positions(data, gene_list)
+            task = Expression(
+                self.module,
+                self._batches(transform_batch),
+                genes,
+                library_size,
+                n_samples if drawn else None,
+                return_mean,
+                layer_added or "expression",
+            )
+            note = provenance(
+                "get_normalized_expression",
+                library_size=library_size,
+                n_samples=n_samples,
+                transform_batch=transform_batch,
+            )
+            selection = Selection(indices, batch_size, dataloader, silent)
+            if out is not None:
+                if n_samples_overall is not None:
+                    raise ValueError("out= takes each cell once: leave out n_samples_overall, or draw with n_samples.")
+                out, named = parse_out(out), named_cells(data)
+                begun = seed_to_begin(out, seed) if drawn else Seed()
+                self._write_answers(self._job(task, named, selection), named, out, note, begun, genes)
+                return None
+            number = seeded(seed) if drawn else 0
             cells = None if data is None else cell_positions(data, indices)
             if n_samples_overall is not None and cells is not None:
-                cells = rng.choice(cells, n_samples_overall)
-            draw = None if n_samples == 1 and n_samples_overall is None else generator
-            blocks = [
-                self._expression(minibatch, transform_batch, genes, library_size, n_samples, draw, return_mean)
-                for minibatch in self._minibatches(
-                    data, cells, batch_size, dataloader, None if silent else "Expression"
-                )
-            ]
-            values = np.concatenate(blocks, axis=-2)
+                cells = np.random.default_rng(number).choice(cells, n_samples_overall)
+            draws = self._answers(task, data, selection._replace(indices=cells), number)
+            values = draws[0] if len(draws) == 1 else np.stack(draws)
             if layer_added is not None and data is not None:
-                note = provenance(
-                    "get_normalized_expression",
-                    library_size=library_size,
-                    n_samples=n_samples,
-                    transform_batch=transform_batch,
-                    seed=seed,
-                )
-                add_layer(data, layer_added, values, note, self._counts_layer)
+                add_layer(data, layer_added, values, {**note, "seed": number} if drawn else note, self._counts_layer)
                 return None
             as_array = n_samples_overall is not None or values.ndim == 3 or data is None
             if as_array and return_numpy is False and data is not None:
@@ -154,35 +173,6 @@ class ExpressionMixin(InferenceMixin):
                 del data.obs["_scvi_raw_norm_scaling"]
             return super().differential_expression(data, *args, **kwargs)
 
-    def _expression(
-        self,
-        cells: Cells,
-        transform_batch: Any,
-        genes: Any,
-        library_size: float | str,
-        n_samples: int,
-        generator: torch.Generator | None,
-        return_mean: bool,
-    ) -> NDArray[np.float32]:
-        """Expression of a minibatch, averaged over batches and (if wanted) draws: ``([n_samples,] n_cells, n_genes)``.
-
-        ``generator=None`` takes the posterior mean instead of draws.
-        """
-        posteriors = [self.module.denoise(self._in_batch(cells, code)) for code in self._batch_codes(transform_batch)]
-        n_draws = n_samples if generator is not None else 1
-        draws: list[Tensor] = []
-        for _ in range(n_draws):
-            rates = [p.rate if generator is None else p.draw_rate(generator) for p in posteriors]
-            scaled = [_scaled(rate.float(), library_size, cells.library)[:, genes] for rate in rates]
-            expression = scaled[0] if len(scaled) == 1 else torch.stack(scaled).mean(0)
-            if return_mean and draws:
-                draws[0] += expression  # a running sum: memory does not grow with the number of draws
-            else:
-                draws.append(expression)
-        if return_mean or n_draws == 1:
-            return (draws[0] / n_draws).cpu().numpy()
-        return torch.stack(draws).cpu().numpy()
-
     @property
     def _library_mean(self) -> float:
         """Mean library size of the training cells, in UMI counts."""
@@ -195,21 +185,12 @@ class ExpressionMixin(InferenceMixin):
         return self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY]["data_registry"]["attr_key"]
 
 
-def _scaled(rate: Tensor, library_size: float | str, library: Library) -> Tensor:
-    """Rates that add up to the library size asked for, in each modality."""
-    if library_size in ("latent", "observed"):
-        return rate
-    if isinstance(library_size, str):
-        raise ValueError(f"library_size must be a number, 'latent' or 'observed', got {library_size!r}.")
-    return rate * library.spread(library_size / library.total(rate))
-
-
 def warn_of_model_counts(data: AnnData, layer: str | None) -> None:
     """Warn if the counts of the data were written by a model of this package."""
     if layer is not None and layer in data.uns.get(UNS_KEY, {}):
         warnings.warn(
-            f"The counts in layer {layer!r} were drawn by a model, and a test takes them for measurements: differences "
-            "that the model made up will look certain. Test the raw counts.",
+            f"The counts in layer {layer!r} were drawn by a model. Tests and models take them for measurements, and "
+            "differences that it made up will look certain. Use the raw counts.",
             UserWarning,
             stacklevel=settings.warnings_stacklevel,
         )

@@ -18,7 +18,7 @@ from sccountsdiff.model._cell_job import CellJob
 from sccountsdiff.model._depth import parse_depth
 from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._expression import ExpressionMixin
-from sccountsdiff.model._guards import cell_positions, gene_positions
+from sccountsdiff.model._guards import gene_positions
 from sccountsdiff.model._imputation import Imputation, check_depth
 from sccountsdiff.model._inference import frame
 from sccountsdiff.model._method import Engine, Method, parse_method
@@ -26,7 +26,7 @@ from sccountsdiff.model._override import parse_override
 from sccountsdiff.model._question import Question, Replace, parse_mask, parse_replace
 from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import add_columns, add_layer, check_layer_name, check_layer_shape, provenance
-from sccountsdiff.model._streaming import bare, seed_to_begin
+from sccountsdiff.model._streaming import Seed, Selection, seed_to_begin
 
 
 class ImputeMixin(ExpressionMixin):
@@ -150,10 +150,10 @@ class ImputeMixin(ExpressionMixin):
                 parse_override(condition, self._sources, data.n_obs),
             )
             how.check(question)
-            cells, genes = cell_positions(data, indices), gene_positions(data, gene_list)
+            genes = gene_positions(data, gene_list)
             engine = Engine(self.module.denoiser, self.module.objective.process, self._library_mean)
             task = Imputation(question, how, answer, engine, genes, str(layer_added))
-            job = self._job(task, data, cells, batch_size, silent)
+            job = self._job(task, data, Selection(indices, batch_size, silent=silent))
             check_depth(job, question, data.obs_names)
             note = provenance(
                 "impute",
@@ -169,10 +169,8 @@ class ImputeMixin(ExpressionMixin):
             if out is None:
                 return self._write_layers(job, data, layer_added, note, seed)
             out = parse_out(out)
-            begun = 0 if answer.closed_form else seed_to_begin(out, seed)
-            made = note if answer.closed_form else {**note, "seed": begun}
-            notes = dict.fromkeys(answer.names(task.name), made)
-            self._write_out(job, out, bare(data.obs_names[cells], data.var_names[genes]), notes, seed, begun)
+            begun = Seed() if answer.closed_form else seed_to_begin(out, seed)
+            self._write_answers(job, data, out, note, begun, genes)
             return None
 
     def _write_layers(

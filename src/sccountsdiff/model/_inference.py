@@ -13,16 +13,18 @@ import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS
-from scvi.utils import track
 from torch import Tensor
 
+from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._guards import cell_positions, gene_positions
+from sccountsdiff.model._measurements import Bound, Features
 from sccountsdiff.model._modalities import Modalities, modalities_of
 from sccountsdiff.model._module import Cells, CountDiffusionModule, fresh_measurement
 from sccountsdiff.model._names import resolve_category
-from sccountsdiff.model._random import generators
+from sccountsdiff.model._random import generators, seeded
+from sccountsdiff.model._record import provenance
 from sccountsdiff.model._setup import ConditionSource
-from sccountsdiff.model._streaming import StreamingMixin
+from sccountsdiff.model._streaming import Seed, Selection, StreamingMixin, named_cells, seed_to_begin
 
 if TYPE_CHECKING:
     from sparse import GCXS
@@ -69,12 +71,9 @@ class InferenceMixin(StreamingMixin):
         description: str | None = None,
     ) -> Iterator[Cells]:
         """Minibatches on the device of the model; a description shows a progress bar."""
-        self._check_if_trained(warn=True)
-        self.module.eval()
         if dataloader is None:
             dataloader = self._make_data_loader(adata=adata, indices=cells, batch_size=batch_size)
-        for tensors in track(dataloader, description=description or "", disable=description is None):
-            yield self.module.cells(tensors)
+        return self._loaded(dataloader, description)
 
     @torch.inference_mode()
     def get_elbo(
@@ -86,7 +85,8 @@ class InferenceMixin(StreamingMixin):
         return_mean: bool = True,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
         seed: int | None = 0,
-    ) -> BoundEstimate | NDArray[np.float32]:
+        out: Out | None = None,
+    ) -> BoundEstimate | NDArray[np.float32] | None:
         """Upper bound on ``-log p(x | library size, condition)`` in nats: lower is better.
 
         The sign is that of a loss, unlike scVI's ``get_elbo``. The library size is given to the model.
@@ -107,27 +107,36 @@ class InferenceMixin(StreamingMixin):
             Minibatches to use instead of ``adata``.
         seed
             Seed of the draws.
+        out
+            File ending in ``.zarr`` or ``.h5ad`` to write to instead, see :meth:`impute`: an AnnData with
+            ``obs["elbo"]``, the bound of each cell, and ``obs["elbo_error"]``, of which the root of the mean square is
+            the Monte-Carlo error of a cell.
 
         Returns
         -------
-        :class:`BoundEstimate`, or the bounds of the cells ``(n_cells,)``.
+        :class:`BoundEstimate`, or the bounds of the cells ``(n_cells,)``; nothing if they are written to ``out``.
+
+        Raises
+        ------
+        ValueError
+            If ``n_samples`` is odd.
+        FileExistsError
+            If ``out`` holds something else than (part of) the result of the same request.
         """
         if n_samples < 2 or n_samples % 2:
             raise ValueError(f"n_samples must be an even number of at least 2, got {n_samples}.")
-        generator, _ = generators(seed, self.module.device)
-        halves: tuple[list[Tensor], list[Tensor]] = ([], [])
+        task = Bound(self.module, n_samples)
+        selection = Selection(indices, batch_size, dataloader)
         with self._data(adata, dataloader) as data:
-            rows = None if data is None else cell_positions(data, indices)
-            for cells in self._minibatches(data, rows, batch_size, dataloader):
-                # Two independent halves: their difference tells the Monte-Carlo error, cell by cell.
-                for half in halves:
-                    half.append(self.module.bound(cells, n_samples // 2, generator).mean(0).cpu())
-        first, second = (torch.cat(half).double().numpy() for half in halves)
-        bounds = (first + second) / 2
+            if out is not None:
+                out, note = parse_out(out), provenance("get_elbo", n_samples=n_samples)
+                named = named_cells(data)
+                self._write_answers(self._job(task, named, selection), named, out, note, seed_to_begin(out, seed))
+                return None
+            bounds, errors = self._answers(task, data, selection, seeded(seed))
         if not return_mean:
-            return bounds.astype(np.float32)
-        error = np.sqrt(np.square((first - second) / 2).sum()) / len(bounds)
-        return BoundEstimate(float(bounds.mean()), float(error))
+            return bounds.ravel().astype(np.float32)
+        return BoundEstimate(float(bounds.mean()), float(np.sqrt(np.square(errors).sum()) / len(errors)))
 
     @torch.inference_mode()
     def get_latent_representation(
@@ -137,7 +146,8 @@ class InferenceMixin(StreamingMixin):
         batch_size: int | None = None,
         use_condition: bool = False,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
-    ) -> NDArray[np.float32]:
+        out: Out | None = None,
+    ) -> NDArray[np.float32] | None:
         """Features of the cells, for neighbours and clustering.
 
         They are the last hidden layer of the denoiser at survival 1, from which the expected expression of all genes
@@ -157,20 +167,30 @@ class InferenceMixin(StreamingMixin):
             leak into the representation. A model trained without condition dropout always gets it.
         dataloader
             Minibatches to use instead of ``adata``.
+        out
+            File ending in ``.zarr`` or ``.h5ad`` to write to instead, see :meth:`impute`: an AnnData with
+            ``obsm["X_sccountsdiff"]``.
 
         Returns
         -------
-        ``(n_cells, n_hidden)``.
+        ``(n_cells, n_hidden)``; nothing if they are written to ``out``.
+
+        Raises
+        ------
+        FileExistsError
+            If ``out`` holds something else than (part of) the result of the same request.
         """
         withhold = not use_condition and self.module.denoiser.condition_dropout > 0
-        features = []
+        task = Features(self.module, tuple(source.name for source in self._sources) if withhold else ())
+        selection = Selection(indices, batch_size, dataloader)
         with self._data(adata, dataloader) as data:
-            rows = None if data is None else cell_positions(data, indices)
-            for cells in self._minibatches(data, rows, batch_size, dataloader):
-                for source in self._sources if withhold else ():
-                    cells.condition.pop(source.name)
-                features.append(self.module.embed(cells).float().cpu())
-        return torch.cat(features).numpy()
+            if out is not None:
+                note = provenance("get_latent_representation", use_condition=use_condition)
+                named = named_cells(data)
+                self._write_answers(self._job(task, named, selection), named, parse_out(out), note, Seed())
+                return None
+            (features,) = self._answers(task, data, selection)
+            return features
 
     @torch.inference_mode()
     def posterior_predictive_sample(
@@ -222,31 +242,23 @@ class InferenceMixin(StreamingMixin):
         with self._data(adata, dataloader) as data:
             rows = None if data is None else cell_positions(data, indices)
             genes = slice(None) if data is None else gene_positions(data, gene_list)
-            batch = self._batch_codes(transform_batch)[0]
+            batch = self._batches(transform_batch)[0]
             for cells in self._minibatches(data, rows, batch_size, dataloader, None if silent else "Drawing"):
-                fresh = fresh_measurement(self.module.denoise(self._in_batch(cells, batch)))
+                fresh = fresh_measurement(self.module.denoise(cells.told(batch)))
                 for draw in draws:
                     counts = fresh.draw(generator)[:, genes].cpu().numpy().astype(np.int32)
                     draw.append(scipy.sparse.csr_matrix(counts))
         stacked = [sparse.GCXS.from_scipy_sparse(scipy.sparse.vstack(draw, format="csr")) for draw in draws]
         return stacked[0] if n_samples == 1 else sparse.stack(stacked, axis=-1)
 
-    def _batch_codes(self, transform_batch: Any) -> list[int | None]:
-        """Codes of the batches asked for; None stands for the cells' own batch."""
+    def _batches(self, transform_batch: Any) -> list[dict[str, int]]:
+        """For each batch asked for, the code to put in place of the cells' own; nothing for their own batch."""
         if transform_batch is None:
-            return [None]
+            return [{}]
         source = self._batch_source()
         several = isinstance(transform_batch, Iterable) and not isinstance(transform_batch, str)
         names = list(transform_batch) if several else [transform_batch]
-        return [None if name is None else resolve_category(source, name) for name in names]
-
-    def _in_batch(self, cells: Cells, code: int | None) -> Cells:
-        """The cells as if they belonged to another batch."""
-        if code is None:
-            return cells
-        name = self._batch_source().name
-        codes = torch.full_like(cells.condition[name], code)
-        return cells._replace(condition={**cells.condition, name: codes})
+        return [{} if name is None else {source.name: resolve_category(source, name)} for name in names]
 
     def _batch_source(self) -> ConditionSource:
         for source in self._sources:

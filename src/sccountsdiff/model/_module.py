@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any, NamedTuple
 
@@ -41,6 +41,11 @@ class Cells(NamedTuple):
     def tensors(self) -> list[Tensor]:
         """All that is known of the cells."""
         return [self.counts, self.survival, *self.condition.values()]
+
+    def told(self, codes: Mapping[str, int]) -> Cells:
+        """The cells as if they belonged to other categories."""
+        replaced = {name: torch.full_like(self.condition[name], code) for name, code in codes.items()}
+        return self._replace(condition={**self.condition, **replaced})
 
     def hide(self, mask: Tensor) -> Cells:
         """The cells with more entries hidden: their counts are not used, and library sizes that count them unknown."""

@@ -1,24 +1,45 @@
-"""Work on many cells: how it is set up, and how its results reach a file."""
+"""Work on many cells: how it is set up, and how its results reach memory or a file."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 from scvi import settings
+from scvi.utils import track
+from torch import Tensor
 
 from sccountsdiff._version import __version__
-from sccountsdiff.data import ResultStore, digest, seed_begun_with
+from sccountsdiff.data import MemorySink, ResultStore, digest, seed_begun_with
 from sccountsdiff.model._cell_job import CellJob, CellReader, Task
 from sccountsdiff.model._destination import Destination
-from sccountsdiff.model._guards import GuardsMixin
+from sccountsdiff.model._guards import GuardsMixin, cell_positions
 from sccountsdiff.model._job import Job
 from sccountsdiff.model._loader import CountsDataset
-from sccountsdiff.model._module import CountDiffusionModule
-from sccountsdiff.model._random import seeded
+from sccountsdiff.model._module import Cells, CountDiffusionModule
+from sccountsdiff.model._random import chunk_generator, seeded
 from sccountsdiff.model._record import UNS_KEY
+
+
+class Selection(NamedTuple):
+    """Which cells a user means, and how they are read."""
+
+    indices: ArrayLike | None
+    batch_size: int | None
+    #: Minibatches in place of cells of an AnnData.
+    dataloader: Iterable[dict[str, Tensor]] | None = None
+    silent: bool = True
+
+
+class Seed(NamedTuple):
+    """A seed: as the user gave it (None also where nothing is drawn), and the one that is used."""
+
+    asked: int | None = None
+    used: int = 0
 
 
 class StreamingMixin(GuardsMixin):
@@ -26,16 +47,53 @@ class StreamingMixin(GuardsMixin):
 
     module: CountDiffusionModule
 
-    def _job(self, task: Task, data: AnnData, cells: NDArray[Any], batch_size: int | None, silent: bool) -> CellJob:
+    def _job(self, task: Task, data: AnnData, selection: Selection) -> CellJob:
         """A task for some cells of validated data."""
         self._check_if_trained(warn=True)
         self.module.eval()
+        cells = cell_positions(data, selection.indices)
         dataset = CountsDataset(self.get_anndata_manager(data, required=True), cells)
-        return CellJob(task, CellReader(self.module, dataset, batch_size or settings.batch_size, silent))
+        size = selection.batch_size or settings.batch_size
+        return CellJob(task, CellReader(self.module, dataset, size, selection.silent))
 
-    def _write_out(
-        self, job: Job, out: Destination, frame: AnnData, notes: dict[str, Any], seed: int | None, begun: int = 0
+    def _answers(self, task: Task, data: AnnData | None, selection: Selection, seed: int = 0) -> list[Any]:
+        """Results of a task in memory, for cells of an AnnData or the minibatches of a loader."""
+        if data is not None:
+            job = self._job(task, data, selection)
+            sink = MemorySink(job.chunks)
+            job.fill(sink, seed)
+            return sink.matrices()
+        minibatches = self._loaded(selection.dataloader or (), None if selection.silent else task.title)
+        nowhere = np.empty(0, dtype=int)
+        blocks = [
+            task.answer(task.show(cells, nowhere), chunk_generator(seed, chunk, cells.counts.device))
+            for chunk, cells in enumerate(minibatches)
+        ]
+        return [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
+
+    def _loaded(self, minibatches: Iterable[dict[str, Tensor]], title: str | None = None) -> Iterator[Cells]:
+        """Minibatches of a loader on the device of the model; a title shows a progress bar."""
+        self._check_if_trained(warn=True)
+        self.module.eval()
+        for tensors in track(minibatches, description=title or "", disable=title is None):
+            yield self.module.cells(tensors)
+
+    def _write_answers(
+        self,
+        job: CellJob,
+        data: AnnData,
+        out: Destination,
+        note: Mapping[str, Any],
+        seed: Seed,
+        genes: Any = slice(None),
     ) -> None:
+        """Results of a task to a file."""
+        frame = bare(data.obs_names[job.reader.cells.rows], data.var_names[genes])
+        note = note if seed == Seed() else {**note, "seed": seed.used}
+        notes = {place.rpartition("/")[2]: note for places in job.places for place in places}
+        self._write_out(job, out, frame, notes, seed)
+
+    def _write_out(self, job: Job, out: Destination, frame: AnnData, notes: Mapping[str, Any], seed: Seed) -> None:
         """Work on a file of results.
 
         Parameters
@@ -49,9 +107,7 @@ class StreamingMixin(GuardsMixin):
         notes
             How each result was made, by its name.
         seed
-            Seed that the user gave; None also where nothing is drawn.
-        begun
-            Seed to draw with.
+            Seed of the draws.
         """
         request = {
             **job.request(),
@@ -59,22 +115,34 @@ class StreamingMixin(GuardsMixin):
             "genes": digest([frame.var_names]),
             "model": digest(values.float().cpu().numpy() for values in self.module.state_dict().values()),
             "version": __version__,
-            "seed": seed,
+            "seed": seed.asked,
         }
-        store = ResultStore(out.path, job.places, job.chunks, request, begun)
+        store = ResultStore(out.path, job.places, job.chunks, request, seed.used)
         if out.work(job, store):
-            frame.uns[UNS_KEY] = notes
+            frame.uns[UNS_KEY] = dict(notes)
             store.close(frame)
+
+
+def named_cells(data: AnnData | None) -> AnnData:
+    """The data, of which a file of results needs the names.
+
+    Raises
+    ------
+    ValueError
+        If there are only minibatches.
+    """
+    if data is None:
+        raise ValueError("out= needs the names of the cells: pass adata= instead of dataloader=.")
+    return data
 
 
 def bare(cell_names: pd.Index, gene_names: pd.Index) -> AnnData:
     """Cells and genes of which only the names are told."""
-    names = (cell_names.astype(str), gene_names.astype(str))
-    obs, var = (pd.DataFrame(index=index) for index in names)
+    obs, var = (pd.DataFrame(index=names.astype(str)) for names in (cell_names, gene_names))
     return AnnData(obs=obs, var=var)
 
 
-def seed_to_begin(out: Destination, seed: int | None) -> int:
+def seed_to_begin(out: Destination, seed: int | None) -> Seed:
     """Seed of draws that go to a file: the one given, or the one that unfinished results began with.
 
     Raises
@@ -83,8 +151,8 @@ def seed_to_begin(out: Destination, seed: int | None) -> int:
         If several processes are to draw and no seed was given.
     """
     if seed is not None:
-        return int(seed)
+        return Seed(int(seed), int(seed))
     if out.shared:
-        raise ValueError(f"{out} is the work of several processes: pass the same seed= to all of them.")
+        raise ValueError(f"{type(out).__name__} is the work of several processes: pass the same seed= to all of them.")
     begun = seed_begun_with(out.path)
-    return seeded(None) if begun is None else begun
+    return Seed(None, seeded(None) if begun is None else begun)

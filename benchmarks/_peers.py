@@ -120,7 +120,7 @@ def knn_smoothing(counts: sp.csr_matrix, seed: int, k: int = 10, n_pcs: int = 10
     k = min(k, len(raw))
     for step in range(1, int(np.ceil(np.log2(k))) + 1):
         size = smooth.sum(axis=1, keepdims=True)
-        scaled = smooth * (np.median(size) / size)
+        scaled = smooth * (np.median(size) / np.maximum(size, 1e-12))  # a cell may have nothing left to see
         pcs = PCA(min(n_pcs, len(raw) - 1), svd_solver="randomized", random_state=seed)
         scores = pcs.fit_transform(np.sqrt(scaled) + np.sqrt(scaled + 1))
         scores += (rng.random(scores.shape) - 0.5) * np.ptp(scores, axis=0) * dither

@@ -68,7 +68,8 @@ class Question:
         share = np.asarray(self.train.X.sum(axis=0), dtype=np.float64).ravel()
         share /= share.sum()
         visible = np.where(self.hidden, 0, self.test.X.toarray()).sum(axis=1)
-        return visible / np.maximum((~self.hidden) @ share, 1e-12)
+        # Peers divide by the size: a cell that shows nothing counts as one that shows half a molecule.
+        return np.maximum(visible, 0.5) / np.maximum((~self.hidden) @ share, 1e-12)
 
     def filled(self) -> sp.csr_matrix:
         """Training cells, then held-out cells whose hidden entries hold gene frequency times size."""

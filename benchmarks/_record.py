@@ -112,6 +112,42 @@ class Record:
         ]
         return markdown(["method", *digits], lines)
 
+    def cross_table(self, score: str, data: str, digits: int, prefix: str) -> str:
+        """Return a Markdown table of one score of methods ``prefix_ROW_COLUMN`` on one data set, mean ± SD over seeds."""
+        names = {
+            name: name.removeprefix(f"{prefix}_").rsplit("_", 1) for name, where in self.values(score) if where == data
+        }
+        split = {
+            tuple(parts): name for name, parts in names.items() if name.startswith(f"{prefix}_") and len(parts) == 2
+        }
+        columns = dict.fromkeys(column for _, column in split)
+        cells = self.values(score)
+        lines = [
+            [row, *(show(cells.get((split.get((row, column), ""), data), {}).values(), digits) for column in columns)]
+            for row in dict.fromkeys(row for row, _ in split)
+        ]
+        return markdown([prefix, *columns], lines)
+
+    def means_table(self, score: str, digits: int, prefixes: Sequence[str]) -> str:
+        """Return a Markdown table of the mean of one score over the data sets with each prefix, mean ± SD over seeds.
+
+        Only seeds count for which a method has all data sets of the prefix that any method has.
+        """
+        cells = self.values(score)
+        lines = []
+        for method in dict.fromkeys(method for method, _ in cells):
+            line = [method]
+            for prefix in prefixes:
+                names = {data for _, data in cells if data.startswith(prefix)}
+                found = [cells.get((method, data), {}) for data in names]
+                seeds = set.intersection(*map(set, found)) if found else set()
+                line.append(show([np.mean([one[seed] for one in found]) for seed in sorted(seeds)], digits))
+            lines.append(line)
+        heads = [
+            f"{prefix} (mean of {len({data for _, data in cells if data.startswith(prefix)})})" for prefix in prefixes
+        ]
+        return markdown(["method", *heads], lines)
+
     def against_best(self, score: str, ours: str, digits: int = 4) -> str:
         """Return a Markdown table of one score (lower is better) of one method beside the best other one by data set.
 

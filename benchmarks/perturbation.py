@@ -31,7 +31,7 @@ from collections.abc import Callable
 import anndata as ad
 import numpy as np
 from _data import read, split_cells
-from _record import Record, arguments, markdown, run, show
+from _record import Record, arguments, run
 from _studies import (
     CONTEXT,
     CONTROL,
@@ -198,21 +198,6 @@ def knocked_down(method: str, name: str, seed: int, max_epochs: int | None) -> L
     return generated_cells(countsdiff_model(PAPALEXI, seed, max_epochs), seed, options, asked)
 
 
-def summary(record: Record, score: str, digits: int) -> str:
-    """Return a Markdown table of one score: methods by groups of data sets, mean ± SD over seeds of the group mean."""
-    cells = record.values(score)
-    groups = {"kang (mean of 8 types)": KANG, "norman (mean of 5 folds)": NORMAN}
-    lines = []
-    for method in dict.fromkeys(method for method, _ in cells):
-        line = [method]
-        for names in groups.values():
-            found = [cells[method, name] for name in names if (method, name) in cells]
-            seeds = set.intersection(*map(set, found)) if len(found) == len(names) else set()
-            line.append(show([np.mean([one[seed] for one in found]) for seed in sorted(seeds)], digits))
-        lines.append(line)
-    return markdown(["method", *groups], lines)
-
-
 def main() -> None:
     """Fill the record and print the tables."""
     options = arguments(__doc__, METHODS, (*KANG, *NORMAN, PAPALEXI)).parse_args()
@@ -230,7 +215,7 @@ def main() -> None:
         part.data, part.methods = [data], [method for method in options.methods if applicable(method, data)]
         run(record, part, job)
     for score, digits in SCORES.items():
-        print(f"\n{score}\n\n{summary(record, score, digits)}\n\n{record.table(score, digits)}")
+        print(f"\n{score}\n\n{record.means_table(score, digits, ('kang', 'norman'))}\n\n{record.table(score, digits)}")
 
 
 if __name__ == "__main__":

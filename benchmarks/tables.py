@@ -2,7 +2,9 @@
 
 ``<!-- table bound nats 1 -->`` ... ``<!-- end -->`` holds the table of the score ``nats`` of ``results/bound.csv`` with
 one decimal; ``<!-- gain bound nats 1 -->`` compares CountsDiff with the best other method, and ``<!-- scores images
-digits accuracy:3 frechet:1 -->`` shows several scores of one data set side by side. Run it after new results::
+digits accuracy:3 frechet:1 -->`` shows several scores of one data set side by side. ``<!-- cross curves auc_log 3 pbmc3k
+guided -->`` has methods ``guided_ROW_COLUMN`` as rows and columns, and ``<!-- means perturbation e_distance 2 kang norman
+-->`` means over all data sets whose names begin so. Run it after new results::
 
     python benchmarks/tables.py benchmarks/README.md docs/theory.md
 """
@@ -17,6 +19,8 @@ from _record import RESULTS, Record
 
 MARKER = re.compile(r"(<!-- (table|gain) (\w+) (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SCORES = re.compile(r"(<!-- scores (\w+) (\w+) ((?:\w+:\d+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
+CROSS = re.compile(r"(<!-- cross (\w+) (\w+) (\d+) (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MEANS = re.compile(r"(<!-- means (\w+) (\w+) (\d+) ((?:\w+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(text: str) -> str:
@@ -34,7 +38,18 @@ def fill(text: str) -> str:
         digits = {score: int(n) for score, n in (pair.split(":") for pair in asked.split())}
         return f"{head}{Record(RESULTS / f'{question}.csv').scores_table(data, digits)}\n{tail}"
 
-    return SCORES.sub(side_by_side, MARKER.sub(renewed, text))
+    def crossed(match: re.Match[str]) -> str:
+        head, question, score, digits, data, prefix, tail = match.groups()
+        return f"{head}{Record(RESULTS / f'{question}.csv').cross_table(score, data, int(digits), prefix)}\n{tail}"
+
+    def means(match: re.Match[str]) -> str:
+        head, question, score, digits, prefixes, tail = match.groups()
+        table = Record(RESULTS / f"{question}.csv").means_table(score, int(digits), prefixes.split())
+        return f"{head}{table}\n{tail}"
+
+    for marker, table in ((MARKER, renewed), (SCORES, side_by_side), (CROSS, crossed), (MEANS, means)):
+        text = marker.sub(table, text)
+    return text
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sccountsdiff.stats import compare_groups
+from sccountsdiff import CountsDiff
+from sccountsdiff.stats import compare_groups, pool_synthetic
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +116,35 @@ def test_one_imputation_is_not_enough(trained, half_hidden):
         trained.test_markers("cell_type", mask=half_hidden, n_imputations=1)
 
 
-def test_pooling_needs_something_hidden(trained):
-    with pytest.raises(ValueError, match="Nothing is hidden"):
-        trained.pool_imputations(lambda completed: (0.0, 1.0))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "Nothing is hidden"),
+        ({"mask": np.ones((240, 30), bool), "replace": "all"}, "need different pooling"),
+        ({"replace": "zeros"}, "must be one of"),
+    ],
+    ids=["masked", "all", "unknown"],
+)
+def test_pooling_names_what_it_cannot_draw(trained, options, message):
+    with pytest.raises(ValueError, match=message):
+        trained.pool_imputations(lambda completed: (0.0, 1.0), **options)
+
+
+def test_draws_of_all_entries_are_pooled_by_reiters_rule(trained):
+    def mean_of_genes(drawn):
+        values = drawn.X.toarray()
+        return values.mean(0), values.var(0) / len(values)
+
+    options = {"replace": "all", "n_imputations": 4, "seed": 2}
+    pooled = trained.pool_imputations(mean_of_genes, **options)
+    draws = [trained.impute(n_samples=1, seed=2 + k, layer_added=None)[0].toarray() for k in range(4)]
+    means = np.stack([draw.mean(0) for draw in draws])
+    variances = np.stack([draw.var(0) / len(draw) for draw in draws])
+    expected = pool_synthetic(means, variances)
+    np.testing.assert_allclose(pooled.estimate, expected.estimate)
+    np.testing.assert_allclose(pooled.variance, expected.variance)
+    table = trained.test_markers("cell_type", "B cell", **options)
+    assert (table.loc[[f"gene_{g}" for g in range(10)], "p_adjusted"] < 0.01).all()
 
 
 @pytest.mark.parametrize("test", ["test_markers", "differential_expression"])
@@ -126,3 +153,9 @@ def test_counts_written_by_the_model_are_warned_of(trained, test):
     data.uns["sccountsdiff"] = {"counts": {"method": "impute"}}
     with pytest.warns(UserWarning, match="drawn by a model"):
         getattr(trained, test)(adata=data, groupby="cell_type", group1="B cell")
+
+
+def test_training_on_counts_written_by_a_model_is_warned_of(adata):
+    adata.uns["sccountsdiff"] = {"counts": {"method": "impute"}}
+    with pytest.warns(UserWarning, match="'counts' were drawn by a model.*raw counts"):
+        CountsDiff.setup_anndata(adata, layer="counts")

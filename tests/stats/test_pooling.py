@@ -34,6 +34,8 @@ def test_reiters_rules_by_hand():
     assert pooled.variance == pytest.approx(0.6 + 1 / 3)
     assert pooled.df == pytest.approx(2 * (1 + 0.6 / (1 / 3)) ** 2)
     assert pooled.missing_information == pytest.approx((1 / 3) / (0.6 + 1 / 3))
+    few = pool_synthetic(ESTIMATES, VARIANCES, complete_df=10)
+    assert few.df == pytest.approx(1 / (1 / pooled.df + 1 / 10))
 
 
 @pytest.mark.parametrize("pool", [pool_imputations, pool_synthetic])

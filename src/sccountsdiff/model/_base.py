@@ -15,6 +15,7 @@ from scvi.data import AnnDataManager
 from scvi.utils import setup_anndata_dsp
 
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from sccountsdiff.model._expression import warn_of_model_counts
 from sccountsdiff.model._fields import CountsField
 from sccountsdiff.model._generate import GenerateMixin
 from sccountsdiff.model._loader import CountsDataLoader
@@ -88,8 +89,9 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersM
     ) -> None:
         """%(summary)s
 
-        Every count is checked. The data are not changed, apart from the bookkeeping columns of scvi-tools. Each key
-        becomes a condition under the name of its column: ``generate(condition={"cell_type": "B cell"})``.
+        Every count is checked, and counts that a model drew are warned of. The data are not changed, apart from the
+        bookkeeping columns of scvi-tools. Each key becomes a condition under the name of its column:
+        ``generate(condition={"cell_type": "B cell"})``.
 
         Parameters
         ----------
@@ -133,6 +135,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersM
         setup_method_args = cls._get_setup_method_args(**locals())
         if adata.is_view:
             raise ValueError("adata is a view of another AnnData. Run adata = adata.copy() first.")
+        warn_of_model_counts(adata, layer)
         fields = make_fields(setup_method_args["setup_args"])
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)

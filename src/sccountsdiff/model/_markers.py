@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,30 +11,21 @@ import torch
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from scipy.stats import false_discovery_control
 
+from sccountsdiff.model._contrasts import Pooling, find_contrasts, pool_contrasts, rows_of, tabulate
 from sccountsdiff.model._expression import warn_of_model_counts
 from sccountsdiff.model._impute import ImputeMixin
 from sccountsdiff.model._question import Question, parse_mask
 from sccountsdiff.model._random import seeded
-from sccountsdiff.model._text import listed
-from sccountsdiff.stats import GroupComparison, PooledEstimate, compare_groups, pool_imputations
+from sccountsdiff.stats import PooledEstimate, pool_imputations, pool_synthetic
+
+#: What draws replace: entries that were missing, or all.
+Replaced = Literal["masked", "all"]
 
 #: Runs an analysis on completed counts; returns its estimate and the sampling variance of that.
 Analysis = Callable[[AnnData], tuple[ArrayLike, ArrayLike]]
 
-
-@dataclass(frozen=True)
-class _Contrast:
-    """Two groups of cells, by position among the cells that were read."""
-
-    name_1: str
-    name_2: str
-    rows: NDArray[np.intp]
-    first: NDArray[np.bool_]
-
-    def compare(self, counts: sparse.csr_matrix, **settings: Any) -> GroupComparison:
-        return compare_groups(counts[self.rows], self.first, **settings)
+_RULES: dict[Replaced, Pooling] = {"masked": pool_imputations, "all": pool_synthetic}
 
 
 class MarkersMixin(ImputeMixin):
@@ -50,6 +40,7 @@ class MarkersMixin(ImputeMixin):
         *,
         mask: str | Any | None = None,
         n_imputations: int | None = None,
+        replace: Replaced = "masked",
         batch_size: int | None = None,
         seed: int | None = None,
         silent: bool = True,
@@ -78,6 +69,10 @@ class MarkersMixin(ImputeMixin):
             measured entries only. That finds more, but draws do not carry the uncertainty of the trained network: with
             half of the entries hidden between 1 and 7 % of null genes were called at 5 %. Without a hidden entry there is
             nothing to draw.
+        replace
+            What the imputations draw: ``"masked"``, the hidden entries; or ``"all"``, every entry anew given the whole
+            cell, pooled by Reiter's rule. The latter is what tests of posterior draws come to if they are done right: it
+            holds its level by a wide margin and finds what the counts show, no more.
         batch_size
             Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
@@ -98,20 +93,22 @@ class MarkersMixin(ImputeMixin):
         KeyError
             If there is no such column or group.
         ValueError
-            If a group has fewer than two cells, or the mask is not boolean or has the wrong shape.
+            If a group has fewer than two cells, the mask is not boolean or has the wrong shape, or all entries are to
+            be replaced while some are hidden.
         """
         with self._using(adata) as data:
             warn_of_model_counts(data, self._counts_layer)
-            cells, contrasts = _contrasts(data, groupby, group1, group2)
+            cells, contrasts = find_contrasts(data, groupby, group1, group2)
             counts, hidden = self._visible(data, cells, mask, batch_size)
-            tables = [contrast.compare(counts, hidden=_rows(hidden, contrast.rows)) for contrast in contrasts]
-            if n_imputations is None or hidden is None:
+            rule = _rule(replace, hidden is not None)
+            tables = [contrast.compare(counts, hidden=rows_of(hidden, contrast.rows)) for contrast in contrasts]
+            if n_imputations is None or (hidden is None and replace == "masked"):
                 pooled = [PooledEstimate(t.difference, t.variance, t.df, np.zeros(len(t.df))) for t in tables]
             else:
-                draws = self._completed(data, cells, mask, n_imputations, batch_size, seed, silent)
-                pooled = _pool_contrasts(contrasts, tables, draws)
+                draws = self._completed(data, cells, mask, replace, n_imputations, batch_size, seed, silent)
+                pooled = pool_contrasts(contrasts, tables, draws, rule)
         parts = zip(contrasts, tables, pooled, strict=True)
-        return pd.concat([_table(*part, genes=data.var_names) for part in parts])
+        return pd.concat([tabulate(*part, genes=data.var_names) for part in parts])
 
     def pool_imputations(
         self,
@@ -120,14 +117,16 @@ class MarkersMixin(ImputeMixin):
         *,
         mask: str | Any | None = None,
         n_imputations: int = 20,
+        replace: Replaced = "masked",
         complete_df: ArrayLike = np.inf,
         batch_size: int | None = None,
         seed: int | None = None,
         silent: bool = True,
     ) -> PooledEstimate:
-        """Run an analysis on several completed data sets and pool the answers by Rubin's rules.
+        """Run an analysis on several completed data sets and pool the answers.
 
-        Measured counts stay as they are; only hidden entries are drawn, those of a cell together.
+        Measured counts stay as they are; only hidden entries are drawn, those of a cell together, and Rubin's rules
+        pool. With ``replace="all"`` every entry is a fresh measurement, and Reiter's rule pools.
 
         Parameters
         ----------
@@ -141,6 +140,8 @@ class MarkersMixin(ImputeMixin):
             array or sparse matrix ``(n_cells, n_genes)``; True = hidden.
         n_imputations
             Number of completed data sets, at least 2; 20 leave little noise unless most is missing.
+        replace
+            What is drawn: ``"masked"``, the hidden entries, or ``"all"``, every entry given the whole cell.
         complete_df
             Degrees of freedom that the analysis would have without a missing entry.
         batch_size
@@ -157,22 +158,26 @@ class MarkersMixin(ImputeMixin):
         Raises
         ------
         ValueError
-            If nothing is hidden, or ``n_imputations`` is below 2.
+            If nothing is hidden (with ``replace="masked"``) or something is (with ``replace="all"``), or
+            ``n_imputations`` is below 2.
 
         See Also
         --------
-        sccountsdiff.stats.pool_imputations : The formulas.
+        sccountsdiff.stats.pool_imputations : Rubin's formulas.
+        sccountsdiff.stats.pool_synthetic : Reiter's formulas.
         """
         with self._using(adata) as data:
             cells = np.arange(data.n_obs)
-            if self._visible(data, cells, mask, batch_size)[1] is None:
+            some_hidden = self._visible(data, cells, mask, batch_size)[1] is not None
+            rule = _rule(replace, some_hidden)
+            if replace == "masked" and not some_hidden:
                 raise ValueError(
                     "Nothing is hidden, so there is nothing to impute. Pass a mask, or analyse the counts."
                 )
-            draws = self._completed(data, cells, mask, n_imputations, batch_size, seed, silent)
+            draws = self._completed(data, cells, mask, replace, n_imputations, batch_size, seed, silent)
             answers = [analysis(AnnData(counts, obs=data.obs, var=data.var)) for counts in draws]
         estimates, variances = zip(*answers, strict=True)
-        return pool_imputations(np.stack(estimates), np.stack(variances), complete_df=complete_df)
+        return rule(np.stack(estimates), np.stack(variances), complete_df=complete_df)
 
     @torch.inference_mode()
     def _visible(
@@ -195,12 +200,13 @@ class MarkersMixin(ImputeMixin):
         data: AnnData,
         cells: NDArray[np.intp],
         mask: Any,
+        replace: Replaced,
         n_imputations: int,
         batch_size: int | None,
         seed: int | None,
         silent: bool,
     ) -> Iterator[sparse.csr_matrix]:
-        """Counts of some cells, hidden entries drawn, one data set after the other."""
+        """Counts of some cells, hidden entries (or all) drawn, one data set after the other."""
         if n_imputations < 2:
             raise ValueError(
                 f"n_imputations must be at least 2 to show how much the draws differ, got {n_imputations}."
@@ -211,7 +217,7 @@ class MarkersMixin(ImputeMixin):
                 data,
                 cells,
                 mask=mask,
-                replace="masked",
+                replace=replace,
                 return_mean=False,
                 batch_size=batch_size,
                 seed=first + k,
@@ -220,79 +226,13 @@ class MarkersMixin(ImputeMixin):
             )
 
 
-def _contrasts(
-    data: AnnData, groupby: str, group1: str | None, group2: str | None
-) -> tuple[NDArray[np.intp], list[_Contrast]]:
-    """Cells to read, and the pairs of groups among them."""
-    if groupby not in data.obs:
-        raise KeyError(f"adata.obs has no column {groupby!r}. It holds: {listed(data.obs.columns)}.")
-    labels = data.obs[groupby].astype("string").to_numpy(dtype=object, na_value=None)
-    known = sorted({label for label in labels if label is not None})
-    for group in (group1, group2):
-        if group is not None and str(group) not in known:
-            raise KeyError(f"adata.obs[{groupby!r}] holds no {group!r}. It holds: {listed(known)}.")
-    firsts = known if group1 is None else [str(group1)]
-    firsts = [name for name in firsts if name != group2]
-    wanted = {*firsts, str(group2)} if group2 is not None else set(known)
-    cells = np.flatnonzero([label in wanted for label in labels])
-    kept = labels[cells]
-    contrasts = []
-    for name in firsts:
-        rows = np.arange(len(cells)) if group2 is None else np.flatnonzero((kept == name) | (kept == str(group2)))
-        contrasts.append(_Contrast(name, "rest" if group2 is None else str(group2), rows, kept[rows] == name))
-        _check_sizes(groupby, contrasts[-1])
-    return cells, contrasts
-
-
-def _check_sizes(groupby: str, contrast: _Contrast) -> None:
-    """A spread between cells takes two of them."""
-    sizes = {contrast.name_1: contrast.first.sum(), contrast.name_2: (~contrast.first).sum()}
-    for name, size in sizes.items():
-        if size < 2:
-            raise ValueError(
-                f"Group {name!r} of adata.obs[{groupby!r}] has {size} cell(s); a test needs at least 2. Name the groups "
-                "to compare with group1= and group2=, or set the label of such cells to NaN."
-            )
-
-
-def _rows(matrix: sparse.csr_matrix | None, rows: NDArray[np.intp]) -> sparse.csr_matrix | None:
-    return None if matrix is None else matrix[rows]
-
-
-def _pool_contrasts(
-    contrasts: list[_Contrast], measured: list[GroupComparison], draws: Iterator[sparse.csr_matrix]
-) -> list[PooledEstimate]:
-    """Each contrast on each completed data set, thinned to the depths of the measured one, pooled."""
-    results = [
-        [contrast.compare(counts, depth=table.depth) for contrast, table in zip(contrasts, measured, strict=True)]
-        for counts in draws
-    ]
-    return [
-        pool_imputations(
-            [r.difference for r in of], [r.variance for r in of], complete_df=np.mean([r.df for r in of], 0)
+def _rule(replace: Replaced, some_hidden: bool) -> Pooling:
+    """How draws are pooled that replace what was missing (Rubin), or measurements themselves (Reiter)."""
+    if replace not in _RULES:
+        raise ValueError(f"replace must be one of {list(_RULES)}, got {replace!r}.")
+    if replace == "all" and some_hidden:
+        raise ValueError(
+            "replace='all' draws measured entries anew, and some entries are hidden: missing and replaced values need "
+            "different pooling. Use replace='masked', or analyse cells without hidden entries."
         )
-        for of in zip(*results, strict=True)
-    ]
-
-
-def _table(contrast: _Contrast, measured: GroupComparison, pooled: PooledEstimate, genes: pd.Index) -> pd.DataFrame:
-    p_value = pooled.p_value()
-    tested = ~np.isnan(p_value)
-    adjusted = np.full(len(genes), np.nan)
-    adjusted[tested] = false_discovery_control(p_value[tested])
-    table = pd.DataFrame(
-        {
-            "group1": contrast.name_1,
-            "group2": contrast.name_2,
-            "detection1": measured.detection_1,
-            "detection2": measured.detection_2,
-            "difference": pooled.estimate,
-            "standard_error": pooled.standard_error,
-            "log2_fold_change": measured.log2_fold_change,
-            "p_value": p_value,
-            "p_adjusted": adjusted,
-            "missing_information": pooled.missing_information,
-        },
-        index=genes,
-    )
-    return table.sort_values("p_value", kind="stable")
+    return _RULES[replace]

@@ -126,13 +126,13 @@ def pool_imputations(estimates: ArrayLike, variances: ArrayLike, *, complete_df:
     return PooledEstimate(mean, within + extra, df, np.where(extra == 0, 0.0, lost))
 
 
-def pool_synthetic(estimates: ArrayLike, variances: ArrayLike) -> PooledEstimate:
+def pool_synthetic(estimates: ArrayLike, variances: ArrayLike, *, complete_df: ArrayLike = np.inf) -> PooledEstimate:
     r"""Pool analyses of data sets whose *observed* entries were replaced by draws given the same observations.
 
     Counts drawn from the posterior predictive law of a cell given its own counts are such data (partially synthetic,
     in the words of Reiter): the analysis of one of them already has the sampling variance of the real data, and
     averaging over draws only has to pay for their finite number:
-    :math:`T = W + B / M`, :math:`\nu = (M - 1) (1 + M W / B)^2`.
+    :math:`T = W + B / M`, :math:`\nu_M = (M - 1) (1 + M W / B)^2`, :math:`1 / \nu_T = 1 / \nu_M + 1 / \nu`.
 
     Parameters
     ----------
@@ -140,6 +140,9 @@ def pool_synthetic(estimates: ArrayLike, variances: ArrayLike) -> PooledEstimate
         Estimates :math:`q_m`, shape ``(n_draws, ...)``.
     variances
         Their sampling variances :math:`u_m`, same shape.
+    complete_df
+        Degrees of freedom :math:`\nu` of the analysis of the real data, broadcastable to one estimate. Reiter's are
+        for large samples, where they are infinite.
 
     Returns
     -------
@@ -157,7 +160,8 @@ def pool_synthetic(estimates: ArrayLike, variances: ArrayLike) -> PooledEstimate
     mean, within, between, n = _moments(estimates, variances)
     extra = between / n
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = np.where(extra == 0, np.inf, (n - 1) * (1 + within / extra) ** 2)
+        df_draws = np.where(extra == 0, np.inf, (n - 1) * (1 + within / extra) ** 2)
+        df = 1 / (1 / df_draws + 1 / np.broadcast_to(np.asarray(complete_df, dtype=np.float64), mean.shape))
         lost = np.where(extra == 0, 0.0, extra / (within + extra))
     return PooledEstimate(mean, within + extra, df, lost)
 

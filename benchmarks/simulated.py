@@ -3,10 +3,12 @@ r"""The paper's simulated counts: count diffusion beside Gaussian and masked dif
 20,000 rows of ten correlated gamma-Poisson dimensions to train on, 4,000 drawn and scored against 4,000 fresh rows
 (``_toy.py``): sliced Wasserstein distance of whole rows (500 directions, root mean square), MMD^2 of whole rows and of
 single dimensions, mean W1 of single dimensions, and ``variance_error``, the mean over dimensions of
-\|variance / true variance - 1\|. ``real`` is one more set of real rows: the floor.
+\|variance / true variance - 1\|. ``real`` is one more set of real rows: the floor. ``swd_excess`` is what is left of the
+sliced distance without that of fresh real rows, ``sqrt(max(0, swd^2 - floor^2))``.
 
-All networks are residual MLPs of width 64, trained alike (``_core.py``). Every walk uses the survivals its network was
-trained on:
+All networks are residual MLPs of width 64, trained alike (``_core.py``) for as many steps as the data are named after:
+``toy_400`` is the paper's own budget, ``toy_3000`` lets every family converge. Every walk uses the survivals its network
+was trained on:
 
 - ``countsdiff``: default form (conjugate head, bound, Poisson births, geometric grid); ``_posterior`` and ``_binomial``
   are the other births of the same network, ``_20`` walks in 20 steps in place of 200;
@@ -32,7 +34,7 @@ import torch
 from _core import fit
 from _gaussian import gaussian
 from _record import Record, arguments, run
-from _toy import N_DIMS, N_TRAIN, N_VALIDATION, draw, scores
+from _toy import N_DIMS, N_TRAIN, N_VALIDATION, draw, scores, squared_floor
 from _toy_figure import draw_figure
 from torch import Tensor
 
@@ -41,10 +43,11 @@ from sccountsdiff.objective import BoundWeighting, Objective, PaperWeighting, Sc
 from sccountsdiff.process import BIRTHS, SCHEDULES, Absorbing, GeometricSchedule, LinearSchedule, Schedule, Thinning
 from sccountsdiff.sampling import NoAttrition, RescaledAttrition, Sampler, survival_grid
 
-TRAINING_STEPS = 3000
+#: Data -> training steps of every network.
+TRAINING_STEPS = {"toy_400": 400, "toy_3000": 3000}
 #: Rows hold about ten molecules, so that walks need no survival below this.
 ALPHA_MIN = 0.01
-SCORES = {"joint_swd": 3, "variance_error": 3, "joint_mmd2": 5, "marginal_mmd2": 5, "marginal_w1": 3}
+SCORES = {"joint_swd": 3, "swd_excess": 3, "variance_error": 3, "joint_mmd2": 5, "marginal_mmd2": 5, "marginal_w1": 3}
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class Walk:
         return sampler.sample(torch.zeros(N_VALIDATION, N_DIMS), {}, grid, generator=generator)
 
 
+@functools.cache
 def rows(seed: int) -> dict[str, Tensor]:
     """Return training rows, the rows that samples are scored against, and as many for the floor."""
     generator = torch.Generator().manual_seed(1000 + seed)
@@ -190,28 +194,33 @@ def figure(path: Path, seed: int, training_steps: int) -> None:
 
 
 def quote(record: Record) -> None:
-    """Put the published numbers into a record, once."""
+    """Put the published numbers, of 400 training steps, into a record, once."""
     for method, quoted in PUBLISHED.items():
-        if (method, "toy", 0) not in record.done():
-            record.append(method, "toy", 0, quoted, 0.0)
+        if (method, "toy_400", 0) not in record.done():
+            record.append(method, "toy_400", 0, quoted, 0.0)
 
 
 def main() -> None:
     """Fill the record and print the tables."""
-    parser = arguments(__doc__, SAMPLES, ("toy",))
-    parser.add_argument("--training-steps", type=int, default=TRAINING_STEPS, help="fewer are a smoke test")
+    parser = arguments(__doc__, SAMPLES, TRAINING_STEPS)
+    parser.add_argument("--training-steps", type=int, default=None, help="fewer are a smoke test")
     parser.add_argument("--figure", type=Path, default=None, help="also draw this file")
     options = parser.parse_args()
     record = Record(options.results / "simulated.csv")
 
+    def steps(data: str) -> int:
+        return options.training_steps or TRAINING_STEPS[data]
+
     def job(method: str, data: str, seed: int) -> dict[str, float]:
-        return scores(rows(seed)["validation"], SAMPLES[method](seed, options.training_steps))
+        drawn, validation = SAMPLES[method](seed, steps(data)), rows(seed)["validation"]
+        found = scores(validation, drawn)
+        return found | {"swd_excess": max(found["joint_swd"] ** 2 - squared_floor(validation, seed), 0) ** 0.5}
 
     if not options.table:
         run(record, options, job)
         quote(record)
     if options.figure is not None:
-        figure(options.figure, options.seeds[0], options.training_steps)
+        figure(options.figure, options.seeds[0], steps(options.data[0]))
     for score, digits in SCORES.items():
         print(f"\n{score}\n\n{record.table(score, digits)}")
 

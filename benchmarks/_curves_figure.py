@@ -14,6 +14,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 REAL = "0.35"
+TICKS = (1, 2, 5, 10, 20, 50, 100)
 SCORES = {"mmd2_over_floor": "squared MMD / floor", "auc_log": "AUC on log counts"}
 
 
@@ -33,6 +34,8 @@ def draw_figure(path: Path, record: Record, families: Mapping[str, Sequence[str]
         axis.legend(fontsize=6, frameon=False)
     for axis in axes[-1]:
         axis.set(xscale="log", xlabel="steps")
+        axis.set_xticks(TICKS, map(str, TICKS))
+        axis.minorticks_off()
     fig.savefig(path, dpi=90)
 
 

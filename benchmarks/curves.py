@@ -169,7 +169,8 @@ def main() -> None:
     if options.figure:
         from _curves_figure import draw_figure
 
-        draw_figure(FIGURE, record, FAMILIES, DATASETS)
+        measured = [data for data in DATASETS if any(data == where for _, where in record.values("auc_log"))]
+        draw_figure(FIGURE, record, FAMILIES, measured)
     for score, digits in SCORES.items():
         print(f"\n{score}\n\n{record.table(score, digits)}")
 

@@ -45,7 +45,7 @@ class CountsDataset(Dataset):
     def read(self, index: int | list[int] | NDArray[np.integer]) -> dict[str, Any]:
         """Checked rows by registry key; sparse counts are still sparse."""
         rows = np.atleast_1d(self.rows[index])
-        values = {key: column[rows] for key, column in self.columns.items()}
+        values = {key: _tensor_like(column[rows]) for key, column in self.columns.items()}
         counts = read_rows(self.counts, rows)
         if self.observed is not None:
             observed = dense_rows(self.observed, rows).astype(bool)
@@ -110,7 +110,11 @@ def _observed(manager: AnnDataManager) -> Any:
 
 
 def _column(values: Any) -> NDArray[Any]:
-    """Values of one registered field: ``(n_cells,)`` or ``(n_cells, dim)``, int64 codes or float32."""
+    """Values of one registered field, ``(n_cells,)`` or ``(n_cells, dim)``: no copy, for there may be millions."""
     values = np.asarray(values)
-    values = values.ravel() if values.ndim == 2 and values.shape[1] == 1 else values
+    return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _tensor_like(values: NDArray[Any]) -> NDArray[Any]:
+    """The values as int64 codes or float32."""
     return values.astype(np.int64 if values.dtype.kind in "iu" else np.float32)

@@ -119,7 +119,7 @@ class CountsDataSplitter(DataSplitter):
         rank, world_size = self._place()
         if len(rows) < world_size:  # too few to share: every process looks at all of them
             rank, world_size = 0, 1
-        cells = self._dataset(rows)
+        cells = self._dataset(np.sort(rows))  # neighbours are read from a disk together
         return self._loader(cells, MinibatchSampler(len(cells), self.batch_size, InOrder(), 0, rank, world_size))
 
     def _place(self) -> tuple[int, int]:

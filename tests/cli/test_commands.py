@@ -82,6 +82,27 @@ def test_generate_writes_cells_of_the_condition(run, model_folder, tmp_path):
     assert set(cells.obs["cell_type"]) == {"B"}
 
 
+def test_shards_make_the_file_of_one_process(run, cells_file, model_folder, tmp_path):
+    arguments = ["impute", model_folder, cells_file, "--n-samples", 1, "--batch-size", 16]
+    for part in (["--shard", "1/2"], ["--shard", "2/2"], ["--merge"]):
+        result = run(*arguments, "--out", "shards.zarr", *part)
+        assert result.exit_code == 0, result.output
+    assert run(*arguments, "--out", "memory.h5ad").exit_code == 0
+    drawn = [anndata.read_zarr("shards.zarr").layers["imputed"], anndata.read_h5ad("memory.h5ad").layers["imputed"]]
+    np.testing.assert_array_equal(*(layer if isinstance(layer, np.ndarray) else layer.toarray() for layer in drawn))
+
+
+def test_generated_cells_are_streamed(run, model_folder):
+    arguments = ["generate", model_folder, "--n-cells", 20, "--n-steps", 2, "--batch-size", 8]
+    assert "This part is done" in run(*arguments, "--out", "cells.zarr", "--shard", "1/2").output
+    assert "shard '2/2'" in run(*arguments, "--out", "cells.zarr", "--merge").output
+    result = run(*arguments, "--out", "cells.zarr", "--stream")  # one process completes the work of another
+    assert result.exit_code == 0, result.output
+    assert run(*arguments, "--out", "memory.h5ad").exit_code == 0
+    found, made = anndata.read_zarr("cells.zarr"), anndata.read_h5ad("memory.h5ad")
+    np.testing.assert_array_equal(found.X.toarray(), made.X.toarray())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -93,9 +114,14 @@ def test_generate_writes_cells_of_the_condition(run, model_folder, tmp_path):
         (["impute", "MODEL", "cells.h5ad", "--out", "x.h5ad", "--target-depth", "0.5x"], "no fold of at least 1"),
         (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type=C"], "C"),
         (["generate", "MODEL", "--out", "x.h5ad", "--condition", "cell_type"], "not of the form KEY=VALUE"),
+        (["impute", "MODEL", "cells.h5ad", "--out", "x.zarr", "--shard", "3"], "is not of the form I/N, such as 3/8"),
+        (["impute", "MODEL", "cells.h5ad", "--out", "x.zarr", "--shard", "3/2"], "Shard 3/2 does not exist"),
+        (["impute", "MODEL", "cells.h5ad", "--out", "x.zarr", "--shard", "1/2", "--merge"], "pass one of them"),
+        (["impute", "MODEL", "cells.loom", "--out", "x.zarr", "--stream"], "must end in .h5ad or .zarr"),
         (["quickstart", "--out", "cells.h5ad"], "'cells.h5ad' is a file; choose the name of a folder"),
     ],
-    ids=["missing", "folder", "column", "taken", "no-model", "depth", "category", "condition", "out"],
+    ids=["missing", "folder", "column", "taken", "no-model", "depth", "category", "condition"]
+    + ["shard", "no-shard", "shard-and-merge", "ending", "out"],
 )
 def test_mistakes_end_with_a_message_and_no_traceback(run, cells_file, model_folder, tmp_path, arguments, message):
     (tmp_path / "cells.h5ad").write_bytes(cells_file.read_bytes())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 
-from sccountsdiff.model import Merge, Shard
+from sccountsdiff.data import open_cells
+from sccountsdiff.model import Dask, Merge, Shard
 
 CELLS = {"indices": [200, 3, 70], "batch_size": 2}
 MEASUREMENTS = {
@@ -76,3 +80,92 @@ def test_shards_that_cannot_be_are_refused(trained, tmp_path):
         Shard(tmp_path / "x.zarr", 4, of=3)
     with pytest.raises(ValueError, match="pass the same seed= to all"):
         trained.impute(out=Shard(tmp_path / "x.zarr", 1, of=3), n_samples=1)
+
+
+GENERATIONS = {
+    "zeros": {"condition": [{"cell_type": "B cell"}, {"batch": "first"}], "n_cells": [30, 9], "n_steps": 2},
+    "empirical": {"n_cells": 30, "start": "empirical", "n_steps": 1},
+    "same cells, moved": {
+        "condition": {"cell_type": "B cell"},
+        "strength": 0.5,
+        "n_steps": 1,
+        "profile": pd.Series({"gene_1": 5.0, "gene_2": 3.0}),
+    },
+}
+
+
+@pytest.mark.parametrize("options", GENERATIONS.values(), ids=GENERATIONS)
+def test_generated_cells_are_those_of_memory(trained, make_adata, tmp_path, options):
+    options = {"seed": 2, "batch_size": 12, **options}
+    if "strength" in options:
+        options["from_adata"] = make_adata(4, 40)
+    path = tmp_path / "cells.h5ad"
+    for number in (2, 1):  # as two processes, in any order
+        trained.generate(out=Shard(path, number, of=2), **options)
+    assert trained.generate(out=Merge(path), **options) is None
+    found, made = ad.read_h5ad(path), trained.generate(**options)
+    np.testing.assert_array_equal(found.X.toarray(), made.X.toarray())
+    np.testing.assert_array_equal(found.layers["counts"].toarray(), made.X.toarray())
+    pd.testing.assert_frame_equal(found.obs, made.obs, check_categorical=False)
+    np.testing.assert_array_equal(found.obsm["drug"], made.obsm["drug"])
+    assert found.uns["sccountsdiff"]["generated"]["method"] == "generate"
+    with pytest.raises(FileExistsError, match="another request: it differs in"):
+        trained.generate(out=path, **options | {"guidance": 2.0})
+
+
+def test_an_open_seed_of_generated_cells_is_kept(trained, tmp_path):
+    path = tmp_path / "cells.zarr"
+    for _ in range(2):  # the second time everything is there
+        trained.generate(n_cells=5, n_steps=1, out=path)
+    seed = int(ad.read_zarr(path).uns["sccountsdiff"]["generated"]["seed"])
+    again = trained.generate(n_cells=5, n_steps=1, seed=seed)
+    np.testing.assert_array_equal(ad.read_zarr(path).X.toarray(), again.X.toarray())
+    with pytest.raises(ValueError, match="layer_added and out both"):
+        trained.generate(out=path, layer_added="counterfactual", from_adata=trained.adata)
+
+
+class Elsewhere:
+    """A Dask client whose worker knows only what was sent to it."""
+
+    def submit(self, function, *arguments, pure):
+        return sent(function(*sent(arguments)))
+
+    def map(self, function, items, parcel, pure):
+        return [function(item, parcel=sent(parcel)) for item in items]
+
+    def gather(self, futures):
+        assert futures
+
+
+def sent(value):
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("ending", [".h5ad", ".zarr"])
+def test_workers_open_files_again(trained, make_adata, tmp_path, ending):
+    cells = make_adata(6, 40)
+    cells.layers["hidden"] = np.eye(40, 30, dtype=bool)
+    cells.write_h5ad(tmp_path / "cells.h5ad") if ending == ".h5ad" else cells.write_zarr(tmp_path / "cells.zarr")
+    options = {"n_samples": 1, "n_steps": 1, "seed": 5, "batch_size": 2, "mask": "hidden"}
+    on_disk = open_cells(tmp_path / f"cells{ending}")
+    assert not isinstance(on_disk.layers["counts"], np.ndarray)
+    trained.impute(on_disk, out=Dask(tmp_path / "imputed.h5ad", Elsewhere()), **options)
+    (whole,) = trained.impute(cells, layer_added=None, **options)
+    found = ad.read_h5ad(tmp_path / "imputed.h5ad").layers["imputed"]
+    np.testing.assert_array_equal(found.toarray(), whole.toarray())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [True, False], ids=["processes", "threads"])
+def test_a_cluster_gives_the_numbers_of_one_process(trained, tmp_path, processes):
+    distributed = pytest.importorskip("distributed")
+    options = {"n_samples": 1, "n_steps": 3, "seed": 5, "batch_size": 7}
+    made = {"n_cells": 50, "start": "empirical", "n_steps": 2, "seed": 1, "batch_size": 2}
+    workers = {"n_workers": 2, "threads_per_worker": 1, "processes": processes, "dashboard_address": None}
+    with distributed.LocalCluster(**workers) as cluster, distributed.Client(cluster) as client:
+        trained.impute(out=Dask(tmp_path / "imputed.h5ad", client), **options)
+        trained.generate(out=Dask(tmp_path / "cells.h5ad", client), **made)
+    found = ad.read_h5ad(tmp_path / "imputed.h5ad").layers["imputed"]
+    np.testing.assert_array_equal(found.toarray(), trained.impute(layer_added=None, **options)[0].toarray())
+    found = ad.read_h5ad(tmp_path / "cells.h5ad")
+    np.testing.assert_array_equal(found.X.toarray(), trained.generate(**made).X.toarray())

@@ -19,11 +19,20 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from sccountsdiff import CountsDiff
+    from sccountsdiff.model import Destination
 
-File = Annotated[Path, typer.Argument(help="Cells, .h5ad.", metavar="FILE")]
+File = Annotated[Path, typer.Argument(help="Cells, .h5ad; streamed also .zarr.", metavar="FILE")]
 Model = Annotated[Path, typer.Argument(help="Folder of a trained model.", metavar="MODEL")]
-Out = Annotated[Path, typer.Option(help="File to write, .h5ad.")]
+Out = Annotated[Path, typer.Option(help="File to write, .h5ad; streamed also .zarr.")]
 Seed = Annotated[int, typer.Option(help="Seed of all draws.")]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Leave counts on disk and write results piece by piece, .zarr or .h5ad.")
+]
+OnePart = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Do part I of N only (streamed), then --merge the parts.")
+]
+MergeParts = Annotated[bool, typer.Option("--merge", help="Put the file together from all its shards.")]
+BatchSize = Annotated[int | None, typer.Option(min=1, help="Cells in a minibatch; draws depend on it.")]
 Column = typer.Option(help="Column of obs.")
 
 
@@ -66,12 +75,17 @@ def impute(
     quantiles: Annotated[list[float] | None, typer.Option(help="Quantile instead of the mean; repeatable.")] = None,
     n_samples: Annotated[int | None, typer.Option(min=1, help="Draws of integer counts instead.")] = None,
     layer_added: Annotated[str, typer.Option(help="Layer to write to.")] = "imputed",
+    batch_size: BatchSize = None,
     seed: Seed = 0,
+    stream: Stream = False,
+    shard: OnePart = None,
+    merge: MergeParts = False,
 ) -> None:
-    """Write the cells of a file with a layer of imputed counts."""
-    adata = _read(file)
+    """Write the cells of a file with a layer of imputed counts; streamed, the imputed layer alone."""
     with _told_plainly():
-        trained = _load(model, adata)
+        streamed = _streamed(out, stream, shard, merge)
+        adata = _read(file) if streamed is None else _open(file)
+        trained = _load(model, adata if streamed is None else False)
         trained.impute(
             adata,
             replace=replace,
@@ -80,10 +94,12 @@ def impute(
             quantiles=quantiles or None,
             n_samples=n_samples,
             layer_added=layer_added,
+            batch_size=batch_size,
             seed=seed,
+            out=streamed,
             silent=False,
         )
-    _write(adata, out)
+    _write(adata if streamed is None else None, out)
 
 
 def _number_or_fold(text: str | None) -> str | float | None:
@@ -101,18 +117,24 @@ def generate(
     library_size: Annotated[float | None, typer.Option(help="UMI total asked for; by default as in training.")] = None,
     guidance: Annotated[float, typer.Option(help="Guidance scale; 1 follows the model.")] = 1.0,
     n_steps: Annotated[int, typer.Option(min=1, help="Steps of the walk.")] = 20,
+    batch_size: BatchSize = None,
     seed: Seed = 0,
+    stream: Stream = False,
+    shard: OnePart = None,
+    merge: MergeParts = False,
 ) -> None:
     """Write new cells with integer counts."""
     wanted = dict(map(_key_and_value, condition or []))
     with _told_plainly():
-        cells = _load(model, None).generate(
+        cells = _load(model, False).generate(
             wanted or None,
             n_cells,
             library_size=library_size,
             guidance=guidance,
             n_steps=n_steps,
+            batch_size=batch_size,
             seed=seed,
+            out=_streamed(out, stream, shard, merge),
             silent=False,
         )
     _write(cells, out)
@@ -123,8 +145,8 @@ def _told_plainly() -> Iterator[None]:
     """Errors about the user's data and options end the command with their message, not with a traceback."""
     try:
         yield
-    except (ValueError, KeyError) as error:
-        raise typer.BadParameter(str(error.args[0]) if error.args else str(error)) from error
+    except (ValueError, KeyError, FileExistsError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error.args[0]) if len(error.args) == 1 else str(error)) from error
 
 
 def _read(file: Path) -> AnnData:
@@ -134,7 +156,31 @@ def _read(file: Path) -> AnnData:
     return anndata.read_h5ad(existing_file(file))
 
 
-def _load(model: Path, adata: AnnData | None) -> CountsDiff:
+def _open(file: Path) -> AnnData:
+    from sccountsdiff.data import open_cells
+
+    calm()
+    return open_cells(file)
+
+
+def _streamed(out: Path, stream: bool, shard: str | None, merge: bool) -> Path | Destination | None:
+    """What ``out=`` of a method takes; None if the results are kept in memory."""
+    from sccountsdiff.model import Merge, Shard
+
+    if shard is not None and merge:
+        raise typer.BadParameter("--shard does a part and --merge puts the parts together: pass one of them.")
+    if merge:
+        return Merge(out)
+    if shard is None:
+        return out if stream else None
+    number, _, of = shard.partition("/")
+    if not (number.isdigit() and of.isdigit()):
+        raise typer.BadParameter(f"--shard {shard!r} is not of the form I/N, such as 3/8.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return Shard(out, int(number), int(of))
+
+
+def _load(model: Path, adata: AnnData | bool) -> CountsDiff:
     from sccountsdiff import CountsDiff
 
     calm()
@@ -145,7 +191,13 @@ def _load(model: Path, adata: AnnData | None) -> CountsDiff:
         return CountsDiff.load(str(model), adata=adata)
 
 
-def _write(adata: AnnData, out: Path) -> None:
+def _write(adata: AnnData | None, out: Path) -> None:
+    """Write cells, unless they were streamed."""
+    if adata is None:
+        console.print(
+            f"Results in {out}" if out.exists() else f"This part is done; --merge makes {out}", soft_wrap=True
+        )
+        return
     out.parent.mkdir(parents=True, exist_ok=True)
     adata.write_h5ad(out)
     console.print(f"{adata.n_obs} cells in {out}", soft_wrap=True)

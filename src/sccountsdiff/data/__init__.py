@@ -6,6 +6,7 @@ from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask,
 from sccountsdiff.data._matrix import Rows, keep_measured, read_rows, row_chunks, row_readable, take_columns
 from sccountsdiff.data._modalities import MODALITY_KEY, boolean_layers, join_modalities, split_modalities, write_back
 from sccountsdiff.data._nulls import plant_null_genes
+from sccountsdiff.data._on_disk import open_cells
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
 from sccountsdiff.data._result_store import ResultStore, seed_begun_with
 from sccountsdiff.data._scan import MAX_COUNT, CountScan, InvalidCountsError, check_counts, scan_counts
@@ -35,6 +36,7 @@ __all__ = [
     "mcar_mask",
     "measured_names",
     "mnar_mask",
+    "open_cells",
     "panel_mask",
     "plant_null_genes",
     "read_rows",

@@ -7,26 +7,20 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy import sparse
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from sccountsdiff.conditioning import CombinationKey, Forecast
 from sccountsdiff.model._approach import Approach, Asked, Joint, Row, control_level, has_control, make_approach
-from sccountsdiff.model._module import Cells, fresh_measurement
-from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles, wanted_profile
+from sccountsdiff.model._module import Cells
+from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles
 from sccountsdiff.model._request import CellPlan
 from sccountsdiff.model._setup import PERTURBATION_KEY, ConditionSource
-from sccountsdiff.model._walker import WalkMixin, WalkOptions
-from sccountsdiff.process import Posterior, Shown
-from sccountsdiff.sampling import fit_transport
-
-#: Cells by which a transport is found.
-_FITTED_CELLS = 512
+from sccountsdiff.model._stages import Target
+from sccountsdiff.model._walker import WalkMixin
 
 
 class Group(NamedTuple):
@@ -97,54 +91,28 @@ class ForecastMixin(WalkMixin):
                 f"method={method!r} needs the perturbation: name {self._perturbation.name!r} in the condition."
             )
 
-    def _move_all(
-        self,
-        counts: sparse.csr_matrix,
-        plan: CellPlan,
-        asked: Asked,
-        same_cells: bool,
-        options: WalkOptions,
-        generator: torch.Generator,
-    ) -> tuple[sparse.csr_matrix, CellPlan, float | None]:
-        """Move the cells whose approach says so to their forecast profiles.
+    def _forecast(self, plan: CellPlan, asked: Asked, same_cells: bool) -> tuple[list[Target], CellPlan, float | None]:
+        """Forecast profiles of the cells whose approach says so.
 
         Returns
         -------
-        The counts, the plan under the conditions that were asked for, and how well forecasts predict perturbations
-        that are left out (None if nothing was forecast).
+        Where the cells are moved to, the plan under the conditions that were asked for, and how well forecasts predict
+        perturbations that are left out (None if nothing is forecast).
         """
         groups = self._groups(plan, asked, same_cells)
         source = self._perturbation
         if not groups or source is None:
-            return counts, plan, None
-        still = asked.still(plan.row)
-        blocks, order, trust = [counts[still]], [still], []
+            return [], plan, None
+        targets, trust = [], []
         codes = plan.values[source.name].copy()
         for names in dict.fromkeys(group.names for group in groups):
             measured = self._measured_profiles(names, source)
             forecast = Forecast(measured.profiles)
             trust.append(forecast.held_out_pearson)
             for group in (group for group in groups if group.names == names):
-                profile = self._forecast_profile(forecast, measured, group, source)
-                blocks.append(self._move(counts, plan, group.cells, profile, options, generator))
-                order.append(group.cells)
+                targets.append(Target(group.cells, self._forecast_profile(forecast, measured, group, source)))
                 codes[group.cells] = group.wanted
-        moved = sparse.vstack(blocks, format="csr")[np.argsort(np.concatenate(order))]
-        return moved, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))
-
-    def _move_to(
-        self,
-        profile: pd.Series | None,
-        counts: sparse.csr_matrix,
-        plan: CellPlan,
-        options: WalkOptions,
-        generator: torch.Generator,
-    ) -> sparse.csr_matrix:
-        """Move all cells to the profile that a user gave, if any."""
-        if profile is None:
-            return counts
-        wanted = wanted_profile(profile, self._gene_names)
-        return self._move(counts, plan, np.arange(len(plan)), wanted, options, generator)
+        return targets, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))
 
     def _groups(self, plan: CellPlan, asked: Asked, same_cells: bool) -> list[Group]:
         """Cells to move, by context and perturbation. Cells that are given belong to the context of their label."""
@@ -200,33 +168,3 @@ class ForecastMixin(WalkMixin):
         assert isinstance(source.key, CombinationKey)
         members = effective_members(source.key, torch.tensor([group.wanted]), control_level(source))
         return forecast.predict(number, members[0]).profile
-
-    def _move(
-        self,
-        counts: sparse.csr_matrix,
-        plan: CellPlan,
-        cells: NDArray[np.intp],
-        profile: Tensor,
-        options: WalkOptions,
-        generator: torch.Generator,
-    ) -> sparse.csr_matrix:
-        """Move some cells to a profile; the first of them find the transport."""
-        fitted = np.resize(cells[:_FITTED_CELLS], _FITTED_CELLS)
-        target = profile.to(self.module.device, torch.float32)
-        transport = fit_transport(*self._measured_again(counts, plan, fitted), target, generator=generator)
-        moved = []
-        for block in options.blocks(cells):
-            drawn = transport.draw(*self._measured_again(counts, plan, block), generator)
-            moved.append(sparse.csr_matrix(drawn.cpu().numpy().astype(np.int32)))
-        return sparse.vstack(moved, format="csr")
-
-    def _measured_again(
-        self, counts: sparse.csr_matrix, plan: CellPlan, cells: NDArray[np.intp]
-    ) -> tuple[Tensor, Posterior, Tensor]:
-        """Counts, posterior of a fresh measurement, and wanted library size of cells."""
-        x_0 = torch.as_tensor(counts[cells].toarray().astype(np.float32), device=self.module.device)
-        condition = self._told(plan, cells)
-        seen = Shown(x_0, x_0.new_ones(len(cells), 1))
-        fresh = fresh_measurement(self.module.objective.process.remeasure(self.module.denoiser, seen, condition))
-        library = torch.as_tensor(plan.library_size[cells], device=self.module.device).reshape(len(cells), -1).sum(-1)
-        return x_0, fresh, torch.where(library.isfinite(), library, x_0.sum(-1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -10,15 +11,18 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scipy import sparse
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 
-from sccountsdiff.data import row_readable
+from sccountsdiff.data import Chunks, MemorySink, digest, row_readable
 from sccountsdiff.model._approach import Asked
+from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._fields import check_genes
 from sccountsdiff.model._forecasts import ForecastMixin
+from sccountsdiff.model._generation import Generation
+from sccountsdiff.model._loader import CountsDataset
 from sccountsdiff.model._modalities import per_modality
-from sccountsdiff.model._random import generators, seeded
+from sccountsdiff.model._profiles import wanted_profile
+from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import UNS_KEY, add_layer, provenance
 from sccountsdiff.model._request import (
     CellPlan,
@@ -32,7 +36,9 @@ from sccountsdiff.model._request import (
     plan_like,
     resolve,
 )
+from sccountsdiff.model._stages import Making, Moved, Target
 from sccountsdiff.model._start import CellStart, EmptyStart, Start, TrainingStart
+from sccountsdiff.model._streaming import Seed, seed_to_begin
 from sccountsdiff.model._walker import WalkOptions
 
 #: UMI totals: one, one per cell, or those of the cells of an AnnData.
@@ -65,6 +71,7 @@ class GenerateMixin(ForecastMixin):
         batch_size: int | None = None,
         seed: int | None = None,
         layer_added: str | None = None,
+        out: Out | None = None,
         silent: bool = True,
     ) -> AnnData | None:
         """Generate cells.
@@ -116,9 +123,12 @@ class GenerateMixin(ForecastMixin):
         batch_size
             Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
-            Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
+            Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`. The draws of each ``batch_size`` cells
+            follow from it and their number alone.
         layer_added
             With ``from_adata``, the layer of it to write the counts to; nothing is returned then.
+        out
+            File ending in ``.zarr`` or ``.h5ad`` to write the cells to instead, in constant memory, see :meth:`impute`.
         silent
             Whether to hide the progress bar.
 
@@ -126,21 +136,24 @@ class GenerateMixin(ForecastMixin):
         -------
         AnnData with integer counts (sparse) in ``.X``, and in the layer that the model was set up with; the condition
         and the requested library size in ``.obs``; what was done in ``.uns["sccountsdiff"]``. ``None`` with
-        ``layer_added``.
+        ``layer_added`` or ``out``.
 
         Raises
         ------
         ValueError
             If a key or a category is unknown, guidance is asked of a model trained without condition dropout, or a
             forecast has no control to start from.
+        FileExistsError
+            If ``out`` holds something else than (part of) the result of the same request.
         """
         self._check_if_trained(warn=True)
         self.module.eval()
-        _check_given(from_adata, n_cells, start, layer_added)
-        number = seeded(seed)
-        generator, rng = generators(number, self.module.device)
+        _check_given(from_adata, n_cells, start, layer_added, out)
+        destination = None if out is None else parse_out(out)
+        begun = Seed(seed, seeded(seed)) if destination is None else seed_to_begin(destination, seed)
+        rng = np.random.default_rng(begun.used)
         births = self._births if births is None else births
-        options = WalkOptions(n_steps, births, attrition, batch_size, silent)
+        options = WalkOptions(n_steps, births, attrition)
         rows = [resolve(row, self._sources) for row in condition_rows(condition)]
         asked = Asked(rows, [self._approach(method, row, from_adata is not None) for row in rows])
         survival = _start_survival(start, start_survival, from_adata, strength)
@@ -151,9 +164,13 @@ class GenerateMixin(ForecastMixin):
         else:
             plan, begin = self._plan_same(asked, from_adata, sizes, survival, rng)
             names = from_adata.obs_names
-        counts = self._walk_all(plan, begin, asked, guidance, options, generator)
-        counts, plan, trust = self._move_all(counts, plan, asked, from_adata is not None, options, generator)
-        counts = self._move_to(profile, counts, plan, options, generator)
+        making = Making(self.module, plan, Chunks(len(plan), batch_size or settings.batch_size), begun.used)
+        stage = self._walked(making, begin, asked, guidance, options)
+        targets, plan, trust = self._forecast(plan, asked, from_adata is not None)
+        stage = Moved(making, stage, targets, 1) if targets else stage
+        if profile is not None:
+            everything = Target(np.arange(len(plan)), wanted_profile(profile, self._gene_names))
+            stage = Moved(replace(making, plan=plan), stage, [everything], 2)
         note = provenance(
             "generate",
             condition=condition,
@@ -166,12 +183,24 @@ class GenerateMixin(ForecastMixin):
             start=start if from_adata is None else "from_adata",
             start_survival=survival or None,
             births=births,
-            seed=number,
+            seed=begun.used,
         )
+        asked_for = {name: str(value) for name, value in note.items() if name not in ("version", "seed")}
+        asked_for["profile"] = None if profile is None else digest([profile.index, profile])
+        job = Generation(making, begin, stage, asked_for, self._counts_layer, silent)
+        if destination is not None:
+            self._write_out(job, destination, self._without_counts(plan, names), {"generated": note}, begun)
+            return None
+        sink = MemorySink(job.chunks)
+        job.fill(sink, begun.used)
+        (counts,) = sink.matrices()
         if layer_added is not None:
             add_layer(from_adata, layer_added, counts, note, self._counts_layer)
             return None
-        cells = self._as_anndata(counts, plan, names)
+        cells = self._without_counts(plan, names)
+        cells.X = counts
+        if self._counts_layer is not None:
+            cells.layers[self._counts_layer] = counts.copy()
         cells.uns[UNS_KEY] = {"generated": note}
         return cells
 
@@ -200,29 +229,9 @@ class GenerateMixin(ForecastMixin):
         """The cells of an AnnData under other conditions, and where they start."""
         with self._using(adata) as data:
             minibatches = self._make_data_loader(adata=data, batch_size=1024)
-            library, values, counts = self._read_cells(minibatches, with_counts=True)
-        assert counts is not None
-        return plan_like(values, library, asked.replaced_keys()).sized(sizes, rng), CellStart(counts, survival)
-
-    def _walk_all(
-        self,
-        plan: CellPlan,
-        begin: Start,
-        asked: Asked,
-        guidance: float | Mapping[str, float],
-        options: WalkOptions,
-        generator: torch.Generator,
-    ) -> sparse.csr_matrix:
-        """Walk all cells back, those of one approach together."""
-        guides = {approach: approach.guide(guidance) for approach in asked.approaches}
-        if begin.survival == 1:
-            return sparse.csr_matrix(begin.counts(plan, np.arange(len(plan))).astype(np.int32))
-        order = [asked.cells_of(approach, plan.row) for approach in guides]
-        walked = [
-            self._walk(plan, cells, begin, guide, options, generator)
-            for cells, guide in zip(order, guides.values(), strict=True)
-        ]
-        return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
+            library, values = self._read_conditions(minibatches)
+            cells = CountsDataset(self.get_anndata_manager(data, required=True), np.arange(data.n_obs))
+        return plan_like(values, library, asked.replaced_keys()).sized(sizes, rng), CellStart(cells, survival)
 
     def _totals(self, library_size: LibrarySize) -> Any:
         """Numbers as they are, side by side if modalities have their own; the totals of the cells of an AnnData."""
@@ -239,8 +248,10 @@ class GenerateMixin(ForecastMixin):
         return Totals(totals[(totals > 0).all(1)])
 
 
-def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None) -> None:
+def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None, out: Any) -> None:
     """What does not go together."""
+    if out is not None and layer_added is not None:
+        raise ValueError("layer_added and out both say where the cells go: leave one of them out.")
     if from_adata is None and layer_added is not None:
         raise ValueError("layer_added writes to the cells of from_adata, which was not given. New cells are returned.")
     if from_adata is not None and (n_cells is not None or start != "zeros"):

@@ -17,7 +17,7 @@ def generators(seed: int | None, device: torch.device) -> tuple[torch.Generator,
     return torch.Generator(device).manual_seed(number), np.random.default_rng(number)
 
 
-def chunk_generator(seed: int, chunk: int, device: torch.device) -> torch.Generator:
+def chunk_generator(seed: int, chunk: int, device: torch.device, purpose: int = 0) -> torch.Generator:
     """Generator of one chunk of cells: the same whichever chunks were computed before, and in which process."""
-    state = np.random.SeedSequence([seed % 2**64, chunk]).generate_state(1, np.uint64)
+    state = np.random.SeedSequence([seed % 2**64, chunk, purpose]).generate_state(1, np.uint64)
     return torch.Generator(device).manual_seed(int(state[0] >> np.uint64(1)))

@@ -10,9 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import sparse
+from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from sccountsdiff.model._fields import dense_rows
+from sccountsdiff.model._loader import CountsDataset
 from sccountsdiff.model._population import Population
 from sccountsdiff.model._request import CellPlan
 from sccountsdiff.process import Process
@@ -37,6 +39,10 @@ class Start(ABC):
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Their UMI totals, ``(n_cells,)``."""
 
+    def inputs(self, plan: CellPlan, cells: NDArray[np.intp]) -> list[NDArray[Any]]:
+        """What the states follow from, apart from the plan."""
+        return [self.counts(plan, cells)]
+
     def draw(self, plan: CellPlan, cells: NDArray[np.intp], process: Process, generator: torch.Generator) -> Tensor:
         """Bring the cells to the survival, at the size that is wanted."""
         wanted = _of_cell(plan.library_size[cells]) / np.maximum(self.totals(plan, cells), 1)
@@ -60,6 +66,10 @@ class EmptyStart(Start):
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Zeros."""
         return np.zeros(len(cells))
+
+    def inputs(self, plan: CellPlan, cells: NDArray[np.intp]) -> list[NDArray[Any]]:
+        """Nothing."""
+        return []
 
 
 @final
@@ -101,21 +111,22 @@ class CellStart(Start):
     Attributes
     ----------
     cells
-        UMI counts, ``(n_cells, n_genes)``.
+        The cells, wherever their counts are.
     survival
         Part of their molecules that is kept.
     """
 
-    cells: sparse.csr_matrix
+    cells: CountsDataset
     survival: float
 
     def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """Their counts."""
-        return self.cells[cells].toarray().astype(np.float32)
+        counts = self.cells.read(cells)[REGISTRY_KEYS.X_KEY]
+        return np.asarray(counts.toarray() if sparse.issparse(counts) else counts, dtype=np.float32)
 
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Their totals."""
-        return np.asarray(self.cells[cells].sum(1)).ravel()
+        return self.counts(plan, cells).sum(1)
 
 
 def _of_cell(library_size: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sccountsdiff.data import mar_mask, mnar_mask, panel_mask, plant_null_genes
+from sccountsdiff.data import cell_mask, mar_mask, mnar_mask, panel_mask, plant_null_genes
 
 
 @pytest.fixture
@@ -40,6 +40,11 @@ def test_panel_hides_the_same_genes_in_some_cells():
     assert mask.any(1).sum() == 5
     assert mask.any(0).sum() == 15
     assert mask.sum() == 75
+
+
+def test_cells_are_hidden_whole():
+    mask = cell_mask((20, 30), 0.25, seed=0)
+    assert sorted(mask.sum(1)) == [0] * 15 + [30] * 5
 
 
 def test_masks_are_reproducible(counts):

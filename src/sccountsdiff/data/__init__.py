@@ -2,7 +2,7 @@
 
 from sccountsdiff.data._digest import Digest, digest
 from sccountsdiff.data._latents import from_counts, to_counts
-from sccountsdiff.data._masks import mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
+from sccountsdiff.data._masks import cell_mask, mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import Rows, keep_measured, read_rows, row_chunks, row_readable, take_columns
 from sccountsdiff.data._modalities import MODALITY_KEY, boolean_layers, join_modalities, split_modalities, write_back
 from sccountsdiff.data._nulls import plant_null_genes
@@ -26,6 +26,7 @@ __all__ = [
     "Rows",
     "Sink",
     "boolean_layers",
+    "cell_mask",
     "check_counts",
     "concat_panels",
     "digest",

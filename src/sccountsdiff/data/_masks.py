@@ -121,6 +121,25 @@ def panel_mask(shape: tuple[int, int], *, cells: float = 0.5, genes: float = 0.5
     return lacking[:, None] & lacked
 
 
+def cell_mask(shape: tuple[int, int], fraction: float, *, seed: int) -> NDArray[np.bool_]:
+    """Hide random cells whole: what is left to predict them from is their condition.
+
+    Parameters
+    ----------
+    shape
+        ``(n_cells, n_genes)``.
+    fraction
+        Part of the cells that is hidden, in [0, 1].
+    seed
+        Seed of the draw; the global generator is not touched.
+
+    Returns
+    -------
+    Boolean ``(n_cells, n_genes)``, True = hidden.
+    """
+    return panel_mask(shape, cells=fraction, genes=1.0, seed=seed)
+
+
 def thinning_split(counts: Any, fraction: float, *, seed: int) -> tuple[Any, Any]:
     """Split the molecules of every entry in two: ``kept ~ Binomial(counts, fraction)`` and the rest.
 

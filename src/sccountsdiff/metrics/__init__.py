@@ -5,6 +5,7 @@ which transform, and over what it averages. :func:`list_metrics` is the table of
 """
 
 from ._registry import METRICS, Metric, list_metrics, metric
+from .biology import cluster_cells, clustering_ari, clustering_nmi, fold_change_slope, marker_auc
 from .calibration import (
     coverage_error,
     interval_coverage,
@@ -38,6 +39,7 @@ from .entries import cell_pearson, cell_r2, cell_spearman, energy_distance
 from .gene_laws import gene_total_variation, zero_fraction_error
 from .novelty import copied_fraction, nearest_distance, nearest_neighbor_ratio, novelty_ks
 from .nulls import (
+    correlation_inflation,
     false_positive_rate,
     made_up_correlations,
     marker_power,
@@ -79,7 +81,11 @@ __all__ = [
     "cell_pearson",
     "cell_r2",
     "cell_spearman",
+    "cluster_cells",
+    "clustering_ari",
+    "clustering_nmi",
     "copied_fraction",
+    "correlation_inflation",
     "coverage_error",
     "crps",
     "crps_draws",
@@ -97,6 +103,7 @@ __all__ = [
     "expected_log1p_cp10k",
     "false_positive_rate",
     "gaussian_w2",
+    "fold_change_slope",
     "gene_correlation_agreement",
     "gene_total_variation",
     "genes_detected_distance",
@@ -111,6 +118,7 @@ __all__ = [
     "log_score",
     "made_up_correlations",
     "mae",
+    "marker_auc",
     "marker_power",
     "median_squared_distance",
     "metric",

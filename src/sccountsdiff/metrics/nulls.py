@@ -92,6 +92,26 @@ def null_correlation(counts: Counts, null: ArrayLike) -> float:
     return float(null_correlations(counts, null).mean())
 
 
+@metric(0.0, "mean absolute correlation of independent genes beyond that of the raw counts")
+def correlation_inflation(counts: Counts, observed: Counts, null: ArrayLike) -> float:
+    """How much larger the correlations of null genes are (:func:`null_correlation`) than those of the raw counts.
+
+    Parameters
+    ----------
+    counts
+        Imputed counts, draws or means of shape ``(n_cells, n_genes)``.
+    observed
+        Raw UMI counts of the same cells.
+    null
+        True for genes that are independent of each other, ``(n_genes,)``.
+
+    Returns
+    -------
+    Difference of mean absolute correlations; above 0 where imputation makes them up.
+    """
+    return null_correlation(counts, null) - null_correlation(observed, null)
+
+
 @metric("lower", "share of pairs of independent genes with a correlation above .3")
 def made_up_correlations(counts: Counts, null: ArrayLike, threshold: float = _LARGE) -> float:
     """Share of pairs of null genes whose absolute correlation of log1p(CP10k) is above a threshold.

@@ -15,12 +15,21 @@ import re
 import sys
 from pathlib import Path
 
-from _record import RESULTS, Record
+from _record import RESULTS, Record, markdown
 
 MARKER = re.compile(r"(<!-- (table|gain) (\w+) (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SCORES = re.compile(r"(<!-- scores (\w+) (\w+) ((?:\w+:\d+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 CROSS = re.compile(r"(<!-- cross (\w+) (\w+) (\d+) (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEANS = re.compile(r"(<!-- means (\w+) (\w+) (\d+) ((?:\w+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
+
+FAULTS = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def faults() -> str:
+    """Return a Markdown table of the faults that were injected."""
+    lines = Record(RESULTS / "faults.csv").rows()
+    shown = [[line[name].replace("|", "/") for name in ("fault", "outcome", "lost", "said")] for line in lines]
+    return markdown(["fault", "outcome", "lost", "what is said"], shown)
 
 
 def fill(text: str) -> str:

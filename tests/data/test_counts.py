@@ -154,3 +154,20 @@ def test_fractions_outside_the_unit_interval_are_refused(counts):
         mcar_mask((2, 2), 1.5, seed=0)
     with pytest.raises(ValueError, match="fraction"):
         thinning_split(counts, -0.1, seed=0)
+
+
+class Broken:
+    """A store whose chunks cannot be read."""
+
+    shape = (50, 12)
+
+    def __getitem__(self, rows):
+        raise OSError("error during blosc decompression: -1")
+
+
+@pytest.mark.parametrize(("rows", "named"), [(slice(3, 9), "3 to 8"), (np.array([7, 2]), "2 to 7")])
+def test_a_damaged_store_says_where_and_what_to_do(rows, named):
+    with pytest.raises(OSError, match="decompression") as caught:
+        read_rows(Broken(), rows)
+    assert f"Cells {named} of the counts could not be read" in caught.value.__notes__[0]
+    assert "copy it again" in caught.value.__notes__[0]

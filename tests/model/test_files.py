@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sccountsdiff import CountsDiff
-from sccountsdiff.model import UntrustedFileError
+from sccountsdiff.model import UntrustedFileError, _files
 
 
 class Bomb:
@@ -76,3 +76,19 @@ def test_garbage_is_named(saved):
 def test_missing_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="Failed to load model file"):
         CountsDiff.load(tmp_path, adata=False)
+
+
+def test_a_download_that_broke_off_is_not_taken_for_the_file(saved, tmp_path, monkeypatch):
+    content = [(saved / "model.pt").read_bytes()[:-100], (saved / "model.pt").read_bytes()]
+
+    def download(url, folder, name):
+        path = tmp_path / "downloaded" / name
+        path.parent.mkdir(exist_ok=True)
+        if not path.exists():
+            path.write_bytes(content.pop(0))
+
+    monkeypatch.setattr(_files, "download", download)
+    given = {"adata": False, "accelerator": "cpu", "backup_url": "https://example.org/model.pt"}
+    with pytest.raises(ValueError, match="is damaged.*It was removed: load once more"):
+        CountsDiff.load(tmp_path / "downloaded", **given)
+    assert CountsDiff.load(tmp_path / "downloaded", **given).is_trained

@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from sccountsdiff import CountsDiff
+from sccountsdiff.model._callbacks import SaveLast
 
 SCRIPT = """
 import os, signal, sys
@@ -51,3 +53,15 @@ def test_kill_9_loses_one_epoch_at_most(make_adata, quick_train, tmp_path):
     model = quick_train(CountsDiff(data, n_hidden=8), 6, checkpoint_dir=tmp_path)
     assert len(model.history["train_loss"]) == 3, "epochs 3, 4 and 5"
     assert model.trainer.datamodule.state_dict() == split, "the same cells are held out"
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path):
+    def full(path):
+        path.write_bytes(b"half a checkpoint")
+        raise OSError("No space left on device")
+
+    (tmp_path / "last.ckpt").write_bytes(b"the one before")
+    with pytest.raises(OSError, match="No space left") as caught:
+        SaveLast(tmp_path).save(SimpleNamespace(save_checkpoint=full, is_global_zero=True))
+    assert "run the same lines again" in caught.value.__notes__[0]
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]

@@ -6,8 +6,11 @@ import anndata as ad
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from anndata.experimental import AnnCollection, concat_on_disk
+from scvi.dataloaders import CollectionAdapter
 
 from sccountsdiff import CountsDiff
+from sccountsdiff.data import open_cells
 
 
 def backed(adata, tmp_path):
@@ -100,3 +103,25 @@ def test_storage_gives_the_same_in_the_order_asked_for(stored, reference):
     found = reference.get_normalized_expression(stored, indices=rows)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert list(found.index) == list(expected.index)
+
+
+def test_files_with_different_genes_train_from_one_store(plain, tmp_path, quick_train):
+    files = {"first": plain[:90, :25].copy(), "second": plain[90:, 5:].copy()}
+    paths = {name: tmp_path / f"{name}.h5ad" for name in files}
+    for name, part in files.items():
+        part.write_h5ad(paths[name])
+    concat_on_disk(paths, tmp_path / "atlas.h5ad", join="outer", label="study")
+    atlas = open_cells(tmp_path / "atlas.h5ad")
+    genes = {name: list(open_cells(path).var_names) for name, path in paths.items()}
+    CountsDiff.setup_anndata(atlas, batch_key="study", measured_genes=genes)
+    model = quick_train(CountsDiff(atlas, n_hidden=8), 1)
+    hidden = model.impute(indices=[0, 239], replace="masked", layer_added=None)
+    assert hidden.loc["cell_0", "gene_29"] > 0  # what was not measured is filled in, not taken for zero
+    assert hidden.loc["cell_239", "gene_0"] > 0
+
+
+def test_collections_of_files_are_refused(plain):
+    with pytest.raises(TypeError, match="takes an AnnData, got AnnCollection.*concat_on_disk.*open_cells"):
+        CountsDiff.setup_anndata(AnnCollection([plain, plain]), labels_key="cell_type")
+    with pytest.raises(TypeError, match="got CollectionAdapter"):
+        CountsDiff.setup_anndata(CollectionAdapter(AnnCollection([plain, plain])), labels_key="cell_type")

@@ -47,18 +47,37 @@ def read_rows(matrix: Any, rows: slice | NDArray[np.integer]) -> Rows:
     -------
     NumPy array or ``csr_matrix`` of shape ``(len(rows), n_genes)``.
 
+    Raises
+    ------
+    Exception
+        Whatever the storage raises if it cannot be read, with a note of the rows and the remedy.
+
     Notes
     -----
     On-disk datasets want rising, unrepeated positions, and some return rows in that order whatever was asked: they are
     asked for the sorted unique positions, and the answer is put back in order here.
     """
-    if isinstance(rows, slice) or isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
-        block = matrix[rows]
-    else:
-        unique, inverse = np.unique(rows, return_inverse=True)
-        block = _in_memory(matrix[_question(matrix, unique)])[inverse]
-    block = _in_memory(block)
+    try:
+        block = _read(matrix, rows)
+    except Exception as error:
+        error.add_note(
+            f"Cells {_extent(rows)} of the counts could not be read. If the store is damaged or a copy was cut short, copy "
+            "it again; what was finished before is kept."
+        )
+        raise
     return sparse.csr_matrix(block) if sparse.issparse(block) else np.asarray(block)
+
+
+def _read(matrix: Any, rows: slice | NDArray[np.integer]) -> Any:
+    if isinstance(rows, slice) or isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
+        return _in_memory(matrix[rows])
+    unique, inverse = np.unique(rows, return_inverse=True)
+    return _in_memory(_in_memory(matrix[_question(matrix, unique)])[inverse])
+
+
+def _extent(rows: slice | NDArray[np.integer]) -> str:
+    first, last = (rows.start, rows.stop - 1) if isinstance(rows, slice) else (np.min(rows), np.max(rows))
+    return f"{first} to {last}"
 
 
 def row_chunks(matrix: Any, chunk_size: int = CHUNK_SIZE) -> Iterator[tuple[slice, Rows]]:

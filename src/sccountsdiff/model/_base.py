@@ -129,10 +129,17 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersM
 
         Raises
         ------
+        TypeError
+            If ``adata`` is something else, such as an AnnCollection.
         ValueError
             If a count is NaN, infinite, negative or fractional, a covariate is missing, or a name is used twice.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
+        if not isinstance(adata, AnnData):
+            raise TypeError(
+                f"setup_anndata takes an AnnData, got {type(adata).__name__}. Write several files to one store with "
+                "anndata.experimental.concat_on_disk, and open it with sccountsdiff.data.open_cells."
+            )
         if adata.is_view:
             raise ValueError("adata is a view of another AnnData. Run adata = adata.copy() first.")
         warn_of_model_counts(adata, layer)

@@ -176,7 +176,15 @@ class SaveLast(Callback):
         """Write the checkpoint (averaged weights, raw weights, optimiser, schedule, epoch)."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
+        try:
+            trainer.save_checkpoint(partial)
+        except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+            partial.unlink(missing_ok=True)
+            error.add_note(
+                f"The checkpoint could not be written; the one before it is kept in {self.path}. Make space or repair the "
+                "disk, then run the same lines again: training goes on from there."
+            )
+            raise
         if trainer.is_global_zero:
             os.replace(partial, self.path)
         self._saved_at = time.monotonic()

@@ -21,7 +21,7 @@ from sccountsdiff.model._compat import download
 from sccountsdiff.model._population import Population
 
 #: Name of the file that scvi-tools writes.
-_FILE_NAME = "model.pt"
+FILE_NAME = "model.pt"
 #: What a model file may hold beside numbers, text and containers: arrays, and the record of the training cells.
 _HARMLESS = [
     np.ndarray,
@@ -142,9 +142,13 @@ def check_model_file(path: Path, backup_url: str | None = None, trusted: bool = 
             stacklevel=settings.warnings_stacklevel,
         )
     except (RuntimeError, EOFError, OSError, ValueError) as error:
+        size = path.stat().st_size
+        if backup_url is not None:  # or the next download would take it for complete
+            path.unlink()
+        remedy = "Copy it again, or save the model again" if backup_url is None else "It was removed: load once more"
         raise ValueError(
-            f"{path} is damaged ({path.stat().st_size} bytes): a copy, download or save was cut short. Copy it again, "
-            f"or save the model again. ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+            f"{path} is damaged ({size} bytes): a copy, download or save was cut short. {remedy}. "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
         ) from error
 
 
@@ -168,4 +172,4 @@ def unpacked(history: Any) -> Any:
 
 
 def _path_of(dir_path: str | os.PathLike[str], prefix: str | None) -> Path:
-    return Path(dir_path) / f"{prefix or ''}{_FILE_NAME}"
+    return Path(dir_path) / f"{prefix or ''}{FILE_NAME}"

@@ -169,16 +169,19 @@ def test_no_option_is_accepted_and_ignored(dcm, model):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "precision"),
     [
-        {"denoiser": "transformer", "n_hidden": 16, "attention": "latent", "checkpoint_activations": True},
-        {"head": "conjugate", "schedule": "cosine", "weighting": "paper", "reveal": "confident"},
+        (
+            {"denoiser": "transformer", "n_hidden": 16, "attention": "latent", "checkpoint_activations": True},
+            "bf16-mixed",
+        ),
+        ({"head": "conjugate", "schedule": "cosine", "weighting": "paper", "reveal": "confident"}, "32-true"),
     ],
 )
-def test_other_networks_heads_schedules_and_orders(make_adata, quick_train, options):
+def test_other_networks_heads_schedules_and_orders(make_adata, quick_train, options, precision):
     data = make_adata(n_cells=60)
     DCM.setup_anndata(data, layer="counts")
-    model = quick_train(DCM(data, **options), 1)
+    model = quick_train(DCM(data, **options), 1, precision=precision)
     assert np.isfinite(model.get_elbo(n_samples=2).nats)
     assert model.generate(n_cells=3, n_steps=3, seed=0).X.sum() > 0
 

@@ -144,6 +144,27 @@ def test_the_conjugate_head_is_the_gamma_poisson_posterior():
     torch.testing.assert_close(posterior.shape, head.theta + counts)
 
 
+def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
+    """Bayes' rule on a fine grid of rates."""
+    net = make(head="mixture")
+    counts, condition = cells(2)
+    counts[0, 0] = 60.0  # an outlier
+    alpha = torch.rand(2, N_GENES)
+    unsized = {k: v for k, v in condition.items() if k != LIBRARY_SIZE}
+    posterior, head = net(counts, alpha, unsized), net.head
+    mu = head.sized(net.to_logits(net.embed(counts, alpha, unsized)), counts, alpha, None)
+    rate = torch.logspace(-40, 4, 20_000, dtype=torch.float64).view(-1, 1, 1)
+    law = torch.distributions.Gamma(
+        head.theta.double(), head.theta / (head.log_factor.exp() * mu).unsqueeze(1).double()
+    )
+    prior = torch.logsumexp(law.log_prob(rate) + head.log_odds.log_softmax(0).unsqueeze(1), 0)
+    weight = (prior + torch.distributions.Poisson(alpha * rate).log_prob(counts) + rate.log()).softmax(0)
+    mean = (weight * rate).sum(0)
+    torch.testing.assert_close(posterior.rate.double(), mean, rtol=2e-3, atol=1e-4)
+    variance = (weight * rate**2).sum(0) - mean**2
+    torch.testing.assert_close(posterior.rate_variance.double(), variance, rtol=1e-2, atol=1e-4)
+
+
 def test_rates_add_up_to_what_the_library_size_leaves():
     rate, x_t = torch.rand(3, 6) * 40, torch.poisson(torch.full((3, 6), 2.0))
     library = torch.tensor([500.0, math.nan, 3.0])

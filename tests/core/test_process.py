@@ -12,6 +12,7 @@ import torch
 
 from sccountsdiff.process import (
     SCHEDULES,
+    GammaMixturePosterior,
     GammaPoissonPosterior,
     GeometricSchedule,
     PoissonPosterior,
@@ -34,6 +35,44 @@ def geometric_tokens(rate, alpha, n_explicit=6):
     return TokenPosterior(torch.cat([explicit, n_explicit * log_ratio], -1), rate, torch.tensor(1.0), alpha)
 
 
+#: Mean in each state over the mean of all, and how often the state is.
+STATES, OFTEN = torch.tensor([0.5, 5.5]), torch.tensor([0.9, 0.1])
+
+
+def with_outliers(rate, alpha):
+    """Nine of ten at half the rate, the others at eleven times that; states are given at another scale."""
+    states, weights = ((values.view(2, 1, 1) * torch.ones_like(rate)) for values in (3 * STATES, OFTEN))
+    return GammaMixturePosterior(rate, states, weights, torch.tensor(1.7), alpha)
+
+
+class OutlierLaw:
+    """The law of :func:`with_outliers`, from scipy."""
+
+    def __init__(self, mean):
+        self.laws = [st.nbinom(1.7, 1.7 / (1.7 + mean * state)) for state in STATES.tolist()]
+
+    def _mixed(self, values):
+        return sum(share * value for share, value in zip(OFTEN.tolist(), values, strict=True))
+
+    def mean(self):
+        return self._mixed([law.mean() for law in self.laws])
+
+    def var(self):
+        return self._mixed([law.var() + law.mean() ** 2 for law in self.laws]) - self.mean() ** 2
+
+    def pmf(self, count):
+        return self._mixed([law.pmf(count) for law in self.laws])
+
+    def logpmf(self, count):
+        return scipy.special.logsumexp([law.logpmf(count) for law in self.laws], b=OFTEN.tolist())
+
+    def cdf(self, count):
+        return self._mixed([law.cdf(count) for law in self.laws])
+
+    def ppf(self, level):
+        return next(count for count in range(10_000) if self.cdf(count) >= level)
+
+
 #: Maker from rate and survival, law of the missing molecules from their mean, survivals at which it has a closed form.
 POSTERIORS = [
     pytest.param(
@@ -42,6 +81,7 @@ POSTERIORS = [
         0.25,
         id="gamma",
     ),
+    pytest.param(with_outliers, OutlierLaw, 0.25, id="mixture"),
     pytest.param(PoissonPosterior, lambda mean: st.poisson(mean), 0.25, id="poisson"),
     pytest.param(geometric_tokens, lambda mean: st.nbinom(1.0, 1 / (1 + mean)), 0.0, id="tokens"),
 ]

@@ -28,7 +28,8 @@ class CountsDiff(DiffusionModel):
     denoiser
         Network: ``"mlp"`` or ``"transformer"``.
     head
-        From logits to posterior: ``"conjugate"`` (Gamma-Poisson), ``"poisson"`` or ``"softplus"`` (the paper's).
+        From logits to posterior: ``"conjugate"`` (Gamma-Poisson), ``"mixture"`` (the same with states of a gene, for
+        counts with outliers), ``"poisson"`` or ``"softplus"`` (the paper's).
     pattern
         Survivals in training: ``"mixture"``, ``"uniform"`` (generation and denoising only), ``"paper"`` (uniform time
         under the cosine schedule) or ``"entrywise"``.

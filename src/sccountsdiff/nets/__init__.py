@@ -7,6 +7,7 @@ from sccountsdiff.nets._gene_transformer import GeneTransformer
 from sccountsdiff.nets._heads import HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead
 from sccountsdiff.nets._inputs import INPUTS, CountInput, LogInput, ResidualInput
 from sccountsdiff.nets._library import GivenTotals, Library, LibraryPerGroup, OneLibrary, make_library
+from sccountsdiff.nets._mixture_head import MixtureHead
 from sccountsdiff.nets._statistics import CellStatistics
 from sccountsdiff.nets._token_head import TokenHead
 
@@ -29,6 +30,7 @@ __all__ = [
     "Library",
     "LibraryPerGroup",
     "LogInput",
+    "MixtureHead",
     "OneLibrary",
     "PoissonHead",
     "ResidualInput",

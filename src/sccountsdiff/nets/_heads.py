@@ -20,13 +20,14 @@ from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Poster
 
 HEADS: Registry[Head] = Registry("head")
 
-#: log theta moves this many times faster than the other parameters (one shared learning rate would leave it behind).
-_LOG_THETA_SPEED = 20.0
+#: Logarithms of one number a gene move this many times faster than the other parameters (one shared learning rate would
+#: leave them behind).
+FAST = 20.0
 
 
 def fast_positive(scaled_log: Tensor) -> Tensor:
     """A positive parameter of each gene from its scaled logarithm, which an optimiser moves twenty times as fast."""
-    return (_LOG_THETA_SPEED * scaled_log).clamp(-12, 12).exp()
+    return (FAST * scaled_log).clamp(-12, 12).exp()
 
 
 class Head(nn.Module, ABC):

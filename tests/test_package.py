@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 SOURCE = Path(sccountsdiff.__file__).parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
 CORE = ("process", "conditioning", "nets", "objective", "sampling")
-ROOMS = (*CORE, "data", "metrics", "stats", "pl", "datasets", "model")
+ROOMS = (*CORE, "data", "metrics", "stats", "pl", "datasets", "model", "report")
 TEXT_SUFFIXES = {".cff", ".ipynb", ".md", ".py", ".toml", ".txt", ".yaml", ".yml"}
 CHECKS = frozenset(SETTINGS["tool"]["numpydoc_validation"]["checks"])
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from sccountsdiff._version import __version__
 
 if TYPE_CHECKING:
-    from sccountsdiff import datasets, metrics, pl, stats
+    from sccountsdiff import datasets, metrics, pl, report, stats
     from sccountsdiff.model import DCM, CountsDiff
 
-__all__ = ["DCM", "CountsDiff", "__version__", "datasets", "metrics", "pl", "stats"]
+__all__ = ["DCM", "CountsDiff", "__version__", "datasets", "metrics", "pl", "report", "stats"]
 
 _MODELS = ("CountsDiff", "DCM")
 

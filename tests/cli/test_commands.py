@@ -42,7 +42,9 @@ def model_folder(cells_file, tmp_path_factory):
 
 def test_help_names_every_command(run):
     output = run("--help").output
-    assert all(command in output for command in ("quickstart", "train", "impute", "generate", "info"))
+    assert all(
+        command in output for command in ("quickstart", "train", "impute", "generate", "report", "export", "info")
+    )
 
 
 def test_info_names_version_and_device(run):
@@ -103,6 +105,23 @@ def test_generated_cells_are_streamed(run, model_folder):
     np.testing.assert_array_equal(found.X.toarray(), made.X.toarray())
 
 
+def test_report_prints_its_verdict_and_where_it_is(run, cells_file, model_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("sccountsdiff.report._imputation_figures.exhibits", lambda *_: iter(()))
+    arguments = ["--kind", "imputation", "--out", "new/report.html", "--held-out", cells_file]
+    result = run("report", model_folder, cells_file, *arguments)
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "new" / "report.html").read_text()
+    assert result.output.splitlines()[0] in page
+    assert "held-out molecules: better than the gene mean" in result.output
+
+
+def test_export_writes_a_pair_of_files(run, cells_file, tmp_path):
+    arguments = ["--perturbation-key", "cell_type", "--control", "A", "--out", "pair"]
+    result = run("export", cells_file, cells_file, *arguments)
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (tmp_path / "pair").iterdir()} == {"predicted.h5ad", "real.h5ad"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -118,10 +137,12 @@ def test_generated_cells_are_streamed(run, model_folder):
         (["impute", "MODEL", "cells.h5ad", "--out", "x.zarr", "--shard", "3/2"], "Shard 3/2 does not exist"),
         (["impute", "MODEL", "cells.h5ad", "--out", "x.zarr", "--shard", "1/2", "--merge"], "pass one of them"),
         (["impute", "MODEL", "cells.loom", "--out", "x.zarr", "--stream"], "must end in .h5ad or .zarr"),
+        (["report", "MODEL", "cells.h5ad", "--kind", "imputation"], "There are 3 held-out cells"),
+        (["report", "MODEL", "cells.h5ad", "--kind", "imputation", "--condition", "a=b"], "pass --kind generation"),
         (["quickstart", "--out", "cells.h5ad"], "'cells.h5ad' is a file; choose the name of a folder"),
     ],
     ids=["missing", "folder", "column", "taken", "no-model", "depth", "category", "condition"]
-    + ["shard", "no-shard", "shard-and-merge", "ending", "out"],
+    + ["shard", "no-shard", "shard-and-merge", "ending", "held-out", "kind", "out"],
 )
 def test_mistakes_end_with_a_message_and_no_traceback(run, cells_file, model_folder, tmp_path, arguments, message):
     (tmp_path / "cells.h5ad").write_bytes(cells_file.read_bytes())

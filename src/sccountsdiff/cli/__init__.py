@@ -2,9 +2,11 @@
 
 import typer
 
+from sccountsdiff.cli._export import export
 from sccountsdiff.cli._files import generate, impute, train
 from sccountsdiff.cli._info import info
 from sccountsdiff.cli._quickstart import quickstart
+from sccountsdiff.cli._reports import report
 
 __all__ = ["app"]
 
@@ -14,5 +16,5 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals hold whole data sets
 )
-for command in (quickstart, train, impute, generate, info):
+for command in (quickstart, train, impute, generate, report, export, info):
     app.command()(command)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from sccountsdiff import data, metrics
-from sccountsdiff.cli._scores import Entrants, gene_mean, pit_of_draws, pit_of_poisson, score
+from sccountsdiff.cli._scores import gene_mean, pit_of_draws, pit_of_poisson
 from sccountsdiff.cli._study import GENERATED_TYPES, LABELS, Study
+from sccountsdiff.report import score
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 KEPT_MOLECULES = 0.9
 HIDDEN_ENTRIES = 0.5
+ENTRANTS = ("sccountsdiff", "baseline", "floor")
 N_DRAWS = 50
 #: Question -> what was asked, and what the columns ``baseline`` and ``floor`` of the table stand for.
 QUESTIONS = {
@@ -45,13 +47,13 @@ def evaluate(study: Study) -> tuple[pd.DataFrame, npt.NDArray]:
 
     Returns
     -------
-    The table of scores (see :func:`sccountsdiff.cli._scores.score`), and the randomised PIT values of the hidden
+    The table of scores (see :func:`sccountsdiff.report.score`), and the randomised PIT values of the hidden
     entries.
     """
     entries, pit, rival = _hidden_entries(study)
     uniform = np.random.default_rng(study.seed).random(pit.shape)
     calibration = score(
-        "calibration of intervals", ["pit_ks", "coverage_error"], Entrants((pit,), (rival,), (uniform,))
+        "calibration of intervals", ["pit_ks", "coverage_error"], _entrants((pit,), (rival,), (uniform,))
     )
     tables = [_held_out_molecules(study), entries, calibration, _generated_cells(study)]
     return pd.concat(tables, ignore_index=True), pit
@@ -70,7 +72,7 @@ def _held_out_molecules(study: Study) -> pd.DataFrame:
     )
     simulated = np.random.default_rng(study.seed).poisson(share * rates[0])
     names = ["poisson_deviance", "mse_counts", "mse_log1p_cp10k", "total_ratio"]
-    return score("held-out molecules", names, Entrants((expected, hidden), (baseline, hidden), (expected, simulated)))
+    return score("held-out molecules", names, _entrants((expected, hidden), (baseline, hidden), (expected, simulated)))
 
 
 def _hidden_entries(study: Study) -> tuple[pd.DataFrame, npt.NDArray, npt.NDArray]:
@@ -84,7 +86,7 @@ def _hidden_entries(study: Study) -> tuple[pd.DataFrame, npt.NDArray, npt.NDArra
     # The library size of a cell with hidden entries, from what is visible of it.
     size = np.where(mask, 0, truth).sum(1) / np.where(mask, 0, training.sum(0) / training.sum()).sum(1)
     baseline = gene_mean(training, size)
-    entrants = Entrants((expected, truth, mask), (baseline, truth, mask), (expected, draws[0], mask))
+    entrants = _entrants((expected, truth, mask), (baseline, truth, mask), (expected, draws[0], mask))
     pit = pit_of_draws(truth[mask], draws[:, mask], study.seed)
     return (
         score("hidden entries", ["rmse", "mae", "bias"], entrants),
@@ -103,14 +105,19 @@ def _generated_cells(study: Study) -> pd.DataFrame:
     basis = rng.random(training.n_obs) < 0.5
     pca = metrics.LogPCA(min(30, basis.sum() - 1), study.seed).fit(_counts(training[basis]))
     real, sets = _counts(held_out), (_counts(study.generated), rival, _counts(training[~basis]))
-    embedded = Entrants(*((pca.transform(real), pca.transform(cells)) for cells in sets))
+    embedded = _entrants(*((pca.transform(real), pca.transform(cells)) for cells in sets))
     names = ["gene_correlation_agreement", "library_size_mean_ratio", "library_size_sd_ratio"]
     names += ["zero_fraction_difference", "variance_error"]
     tables = [
         score("generated cells", ["mmd2"], embedded),
-        score("generated cells", names, Entrants(*((real, cells) for cells in sets))),
+        score("generated cells", names, _entrants(*((real, cells) for cells in sets))),
     ]
     return pd.concat(tables)
+
+
+def _entrants(*arguments: tuple[Any, ...]) -> dict[str, tuple[Any, ...]]:
+    """Arguments of a metric, for the model, the baseline and the floor."""
+    return dict(zip(ENTRANTS, arguments, strict=True))
 
 
 def _counts(adata: AnnData) -> npt.NDArray:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
 from sccountsdiff import pl
 from sccountsdiff.cli._study import GENERATED_TYPES, LABELS, Study
+from sccountsdiff.report import Exhibit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,46 +23,32 @@ MARKERS = (
 )  # fmt: skip
 
 
-class Exhibit(NamedTuple):
-    """A figure of the report."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
-
-
 def exhibits(study: Study, pit: npt.NDArray) -> Iterator[Exhibit]:
-    """Draw the figures one after the other; the caller closes them."""
+    """Draw the figures one after the other."""
     yield Exhibit(
-        "training",
         "Training",
         "Bound on the negative log-likelihood of the validation cells (lower is better; it decides when training stops "
         "and which weights are kept), and the training loss on a scale of its own.",
         pl.training_curve(study.model.history, ax=_axes(1)[0]).figure,
     )
     yield Exhibit(
-        "umap",
         "Observed, imputed and generated cells on one map",
         "The map is fitted on the observed cells only; imputed and generated cells are projected onto it, so that it "
         "cannot bend to make them agree. Grey: observed cells.",
         pl.embedding(study.adata, study.generated, color=LABELS, seed=study.seed)[0].figure,
     )
     yield Exhibit(
-        "markers",
         "Marker genes before and after imputation",
         "One row is one cell; within a type, cells run from the largest library to the smallest. Imputed values are "
         "expected counts: use them to look, and the counts to test.",
         pl.markers(study.adata, MARKERS, groupby=LABELS)[0].figure,
     )
     yield Exhibit(
-        "cells",
         "Library sizes and mean-variance of real and generated cells",
         f"All real cells of the types {' and '.join(GENERATED_TYPES)}, and as many generated ones.",
         _populations(study),
     )
     yield Exhibit(
-        "calibration",
         "Calibration of intervals",
         "Half of the entries of cells the model was not trained on were hidden. Left: where the hidden counts fall in "
         "their predicted distributions; a calibrated model stays in the band. Right: the share of them that intervals "

@@ -49,13 +49,13 @@ def train(
     """Train a model on the counts of a file."""
     if model.exists() and not overwrite:
         raise typer.BadParameter(f"'{model}' exists; choose another folder, or pass --overwrite.")
-    adata = _read(file)
+    adata = read(file)
     from scvi import settings
 
     from sccountsdiff import CountsDiff
 
     settings.seed = seed
-    with _told_plainly():
+    with told_plainly():
         CountsDiff.setup_anndata(adata, layer=layer, batch_key=batch_key, labels_key=labels_key)
     trained = CountsDiff(adata)
     trained.train(max_epochs=max_epochs)
@@ -82,10 +82,10 @@ def impute(
     merge: MergeParts = False,
 ) -> None:
     """Write the cells of a file with a layer of imputed counts; streamed, the imputed layer alone."""
-    with _told_plainly():
+    with told_plainly():
         streamed = _streamed(out, stream, shard, merge)
-        adata = _read(file) if streamed is None else _open(file)
-        trained = _load(model, adata if streamed is None else False)
+        adata = read(file) if streamed is None else _open(file)
+        trained = load(model, adata if streamed is None else False)
         trained.impute(
             adata,
             replace=replace,
@@ -99,7 +99,7 @@ def impute(
             out=streamed,
             silent=False,
         )
-    _write(adata if streamed is None else None, out)
+    write(adata if streamed is None else None, out)
 
 
 def _number_or_fold(text: str | None) -> str | float | None:
@@ -124,9 +124,9 @@ def generate(
     merge: MergeParts = False,
 ) -> None:
     """Write new cells with integer counts."""
-    wanted = dict(map(_key_and_value, condition or []))
-    with _told_plainly():
-        cells = _load(model, False).generate(
+    wanted = dict(map(key_and_value, condition or []))
+    with told_plainly():
+        cells = load(model, False).generate(
             wanted or None,
             n_cells,
             library_size=library_size,
@@ -137,11 +137,11 @@ def generate(
             out=_streamed(out, stream, shard, merge),
             silent=False,
         )
-    _write(cells, out)
+    write(cells, out)
 
 
 @contextmanager
-def _told_plainly() -> Iterator[None]:
+def told_plainly() -> Iterator[None]:
     """Errors about the user's data and options end the command with their message, not with a traceback."""
     try:
         yield
@@ -149,7 +149,7 @@ def _told_plainly() -> Iterator[None]:
         raise typer.BadParameter(str(error.args[0]) if len(error.args) == 1 else str(error)) from error
 
 
-def _read(file: Path) -> AnnData:
+def read(file: Path) -> AnnData:
     import anndata
 
     calm()
@@ -180,7 +180,7 @@ def _streamed(out: Path, stream: bool, shard: str | None, merge: bool) -> Path |
     return Shard(out, int(number), int(of))
 
 
-def _load(model: Path, adata: AnnData | bool) -> CountsDiff:
+def load(model: Path, adata: AnnData | bool) -> CountsDiff:
     from sccountsdiff import CountsDiff
 
     calm()
@@ -191,7 +191,7 @@ def _load(model: Path, adata: AnnData | bool) -> CountsDiff:
         return CountsDiff.load(str(model), adata=adata)
 
 
-def _write(adata: AnnData | None, out: Path) -> None:
+def write(adata: AnnData | None, out: Path) -> None:
     """Write cells, unless they were streamed."""
     if adata is None:
         console.print(
@@ -203,7 +203,7 @@ def _write(adata: AnnData | None, out: Path) -> None:
     console.print(f"{adata.n_obs} cells in {out}", soft_wrap=True)
 
 
-def _key_and_value(text: str) -> tuple[str, str | float]:
+def key_and_value(text: str) -> tuple[str, str | float]:
     """Split ``KEY=VALUE``; numbers are for continuous keys."""
     key, equals, value = text.partition("=")
     if not equals:

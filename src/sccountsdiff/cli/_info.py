@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-from importlib.metadata import version
 
 from sccountsdiff.cli._console import calm, console
-
-PACKAGES = ("sccountsdiff", "torch", "scvi-tools", "lightning", "anndata", "scanpy", "numpy", "scipy")
 
 
 def info() -> None:
@@ -16,16 +12,13 @@ def info() -> None:
     import session_info2
 
     calm()  # loads what there is to list
+    from sccountsdiff.report import versions
+
     console.print(f"Models train on: {device()}")
     for name, number in versions().items():
         console.print(f"{name}\t{number}")
     session = session_info2.session_info(os=True, cpu=True, gpu=True, dependencies=True)
     console.print(str(session), markup=False)
-
-
-def versions() -> dict[str, str]:
-    """Python and the packages that results depend on: name -> version."""
-    return {"Python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
 def device() -> str:

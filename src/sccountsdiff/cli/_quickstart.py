@@ -81,7 +81,8 @@ def _write(folder: Path, study: Study, scores: pd.DataFrame, pit: npt.NDArray) -
     """Write all results: path -> what it is."""
     import matplotlib.pyplot as plt
 
-    from sccountsdiff.cli import _figures, _info, _report
+    from sccountsdiff import report as reports
+    from sccountsdiff.cli import _evaluation, _figures
 
     written = {
         folder / "report.html": "figures and scores",
@@ -92,9 +93,13 @@ def _write(folder: Path, study: Study, scores: pd.DataFrame, pit: npt.NDArray) -
     }
     report, table, cells, generated, model = written
     plt.switch_backend("agg")  # a machine without a screen
-    figures = _figures.exhibits(study, pit)
-    page = _report.render(TITLE, _summary(study, scores), scores, figures, METHOD, _info.versions())
-    plt.close("all")
+    sections = [
+        reports.Section("Scores", reports.score_table(scores, _evaluation.QUESTIONS)),
+        *map(reports.figure, _figures.exhibits(study, pit)),
+        reports.Section("How this was made", METHOD),
+    ]
+    summary = reports.Verdict("plain", "", _summary(study, scores))
+    page = reports.page(TITLE, summary, sections, reports.versions())
     report.write_text(page, encoding="utf-8")
     scores.to_csv(table, index=False)
     study.adata.write_h5ad(cells)
@@ -116,7 +121,7 @@ def _summary(study: Study, scores: pd.DataFrame) -> str:
 
 
 def _print_scores(scores: pd.DataFrame) -> None:
-    from sccountsdiff.cli._report import leader
+    from sccountsdiff.report import leader
 
     roles = ("sccountsdiff", "baseline", "floor")
     table = Table(box=None, header_style="bold")

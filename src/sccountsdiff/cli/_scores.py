@@ -1,46 +1,15 @@
-"""Scores beside a baseline and a floor: a number on its own says nothing."""
+"""The baseline of the quickstart, and how its intervals and those of the model are judged."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from sccountsdiff import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
-
-
-class Entrants(NamedTuple):
-    """Arguments that a metric is called with: for the model, for the baseline, and for the floor."""
-
-    sccountsdiff: tuple[Any, ...]
-    baseline: tuple[Any, ...]
-    floor: tuple[Any, ...]
-
-
-def score(question: str, names: Sequence[str], entrants: Entrants) -> pd.DataFrame:
-    """Score all entrants with the metrics ``names``.
-
-    Returns
-    -------
-    One row per metric: ``question``, ``metric``, ``better``, ``sccountsdiff``, ``baseline``, ``floor``,
-    ``description``.
-    """
-    rows = []
-    for name in names:
-        metric = metrics.METRICS[name]
-        values = {role: metric.function(*arguments) for role, arguments in entrants._asdict().items()}
-        rows.append(
-            {"question": question, "metric": name, "better": str(metric.direction)}
-            | values
-            | {"description": metric.description}
-        )
-    return pd.DataFrame(rows)
 
 
 def gene_mean(training: npt.NDArray, size: npt.NDArray) -> npt.NDArray:

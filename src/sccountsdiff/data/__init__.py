@@ -1,6 +1,7 @@
-"""Counts on their way in: full scans, row access to any storage, count latents, splits, masks and panels."""
+"""Counts on their way in and out: full scans, row access to any storage, count latents, splits, masks, panels, exports."""
 
 from sccountsdiff.data._digest import Digest, digest
+from sccountsdiff.data._export import export_perturbations
 from sccountsdiff.data._latents import from_counts, to_counts
 from sccountsdiff.data._masks import cell_mask, mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import Rows, keep_measured, read_rows, row_chunks, row_readable, take_columns
@@ -30,6 +31,7 @@ __all__ = [
     "check_counts",
     "concat_panels",
     "digest",
+    "export_perturbations",
     "from_counts",
     "join_modalities",
     "keep_measured",

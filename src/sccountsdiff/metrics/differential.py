@@ -24,7 +24,7 @@ _SMALLEST_MEAN = 1e-9
 class DifferentialGenes(NamedTuple):
     """Genes of a condition against control cells.
 
-    Attributes
+    Parameters
     ----------
     log2_fold_change
         Log2 ratio of the geometric means of 1 + CP10k, less 1; ``(n_genes,)``.

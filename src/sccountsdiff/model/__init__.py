@@ -8,6 +8,7 @@ from sccountsdiff.model._files import UntrustedFileError
 from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
 from sccountsdiff.model._order import BlockShuffled, Shuffled
+from sccountsdiff.model._read import CellsRead, read_cells
 from sccountsdiff.model._train import default_max_epochs
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "METHODS",
     "BlockShuffled",
     "BoundEstimate",
+    "CellsRead",
     "CountsDiff",
     "Dask",
     "Destination",
@@ -27,4 +29,5 @@ __all__ = [
     "Shuffled",
     "UntrustedFileError",
     "default_max_epochs",
+    "read_cells",
 ]

@@ -1,0 +1,123 @@
+"""What a reader in a hurry should know of generated cells."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from sccountsdiff.report._contest import INDEPENDENT
+from sccountsdiff.report._page import Check, Verdict
+from sccountsdiff.report._scores import FLOOR, MODEL
+
+MMD_OVER_FLOOR = 1.5
+LARGEST_AUC, AUC_ABOVE_FLOOR = 0.6, 0.05
+CORRELATION_BELOW_FLOOR = 0.05
+LIBRARY_ABOVE_FLOOR = 0.05
+ACCURACY_BELOW_REAL = 0.03
+LARGEST_COPIED, COPYING = 0.10, 0.3
+
+
+class Measured(NamedTuple):
+    """What the verdict rests on.
+
+    Attributes
+    ----------
+    scores
+        Table of scores by metric; where a metric stands twice, the first one counts.
+    mmd2_floor
+        What two random parts of the real cells stay below in 95 of 100 splits.
+    real_accuracy
+        Accuracy of label transfer to held-out real cells.
+    n_conditions, n_cells
+        Numbers of conditions and of held-out cells.
+    """
+
+    scores: pd.DataFrame
+    mmd2_floor: float
+    real_accuracy: float
+    n_conditions: int
+    n_cells: int
+
+    def of(self, metric: str, who: str = MODEL) -> float:
+        """A score.
+
+        Parameters
+        ----------
+        metric, who
+            Names of a metric and of an entrant.
+
+        Returns
+        -------
+        The score.
+        """
+        return float(self.scores.loc[[metric], who].iloc[0])
+
+
+def judge(measured: Measured) -> Verdict:
+    """Judge generated cells.
+
+    Parameters
+    ----------
+    measured
+        The scores.
+
+    Returns
+    -------
+    Bad if genes vary together no more than shuffled ones, or training cells are copied; good if everything holds.
+    """
+    correlation, copied = _correlations(measured), _copies(measured)
+    checks = [_distance(measured), correlation, _classifier(measured), _library(measured)]
+    checks += [*([_labels(measured)] if measured.n_conditions > 1 else ()), copied]
+    shuffled = measured.of("gene_correlation_agreement") <= measured.of("gene_correlation_agreement", INDEPENDENT)
+    bad = shuffled or measured.of("copied_fraction") > COPYING
+    tone = "bad" if bad else "good" if all(check.holds for check in checks) else "mixed"
+    headline = {
+        "good": "Generated cells are as close to held-out real cells as other real cells are, in everything asked.",
+        "mixed": "Generated cells resemble real ones, but not in everything below.",
+        "bad": "Warning: do not use these generated cells as they are.",
+    }[tone]
+    text = (
+        f"Compared with {measured.n_cells:,} real cells that the model was not trained on, in the same conditions. "
+        "Generated cells are no new evidence: use them to plan, to extend and to test methods, not to raise the n of a study."
+    )
+    return Verdict(tone, headline, text, checks)
+
+
+def _distance(measured: Measured) -> Check:
+    ours, floor = measured.of("mmd2"), measured.mmd2_floor
+    asked = f"as close to real cells as these are to each other, within {MMD_OVER_FLOOR} x"
+    found = f"MMD2 {ours:.4f}; random parts of the real cells stay below {floor:.4f}"
+    return Check(asked, found, ours <= MMD_OVER_FLOOR * floor)
+
+
+def _correlations(measured: Measured) -> Check:
+    ours, floor, shuffled = (measured.of("gene_correlation_agreement", who) for who in (MODEL, FLOOR, INDEPENDENT))
+    found = f"agreement {ours:.2f}; real cells {floor:.2f}, shuffled genes {shuffled:.2f}"
+    return Check("genes vary together as in real cells", found, ours >= floor - CORRELATION_BELOW_FLOOR)
+
+
+def _classifier(measured: Measured) -> Check:
+    ours, floor = (measured.of("two_sample_auc", who) for who in (MODEL, FLOOR))
+    found = f"AUC {ours:.2f}; other real cells {floor:.2f}"
+    return Check(
+        "a classifier cannot tell them from real cells", found, ours <= max(LARGEST_AUC, floor + AUC_ABOVE_FLOOR)
+    )
+
+
+def _library(measured: Measured) -> Check:
+    ours, floor = (measured.of("library_size_distance", who) for who in (MODEL, FLOOR))
+    found = f"{ours:.1%} of the mean apart; other real cells {floor:.1%}"
+    return Check("library sizes as in real cells", found, ours <= floor + LIBRARY_ABOVE_FLOOR)
+
+
+def _labels(measured: Measured) -> Check:
+    ours = measured.of("label_transfer_accuracy")
+    found = f"{ours:.0%} recognised as what was asked for; held-out real cells {measured.real_accuracy:.0%}"
+    return Check("cells are what they were asked to be", found, ours >= measured.real_accuracy - ACCURACY_BELOW_REAL)
+
+
+def _copies(measured: Measured) -> Check:
+    copied = measured.of("copied_fraction")
+    found = f"{copied:.1%} closer to a training cell than 95 % of held-out cells are"
+    return Check(f"no copies of training cells (at most {LARGEST_COPIED:.0%})", found, copied <= LARGEST_COPIED)

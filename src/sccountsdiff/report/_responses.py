@@ -1,0 +1,155 @@
+"""How conditions differ from their reference, and the card of each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sccountsdiff import metrics
+from sccountsdiff.report._contest import NEAREST, Contest
+from sccountsdiff.report._scores import FLOOR, MODEL, score
+from sccountsdiff.report._study import Study
+
+OF_RESPONSES = ("pearson_delta", "spearman_delta", "mse_delta", "top_response_overlap")
+OF_GENES = ("de_overlap", "de_precision", "de_recall", "de_direction_match", "de_lfc_spearman")
+#: Metrics of the card, and what each compares: counts, embedded cells, responses or differential genes.
+ON_CARD = ("gene_total_variation", "library_size_distance", "mmd2", "pearson_delta", "de_overlap")
+
+
+def reference_cells(on: Study, cells: Contest) -> dict[str, NDArray[np.float64]]:
+    """Reference of each condition: training cells of the control of its group, or of all other conditions.
+
+    Parameters
+    ----------
+    on
+        The cells.
+    cells
+        The contest.
+
+    Returns
+    -------
+    Name of a condition -> counts ``(n_cells, n_genes)``; conditions that are a control have none.
+    """
+    setup = on.model.registry["setup_args"]
+    control, key = setup.get("control"), setup.get("perturbation_key")
+    basis = cells.basis
+    if control is None or key is None:
+        others = {name: basis.counts[basis.labels != name] for name in cells.names}
+        return {name: counts for name, counts in others.items() if len(counts)}
+    place = cells.keys.index(key)
+    parts = {name: name.split(" / ") for name in cells.names}
+    controls = {
+        name: " / ".join([*part[:place], control, *part[place + 1 :]])
+        for name, part in parts.items()
+        if part[place] != control
+    }
+    return {name: basis.of(base) for name, base in controls.items() if len(basis.of(base))}
+
+
+def responses(question: str, cells: Contest, reference: Mapping[str, NDArray]) -> pd.DataFrame:
+    """Scores of responses, averaged over conditions.
+
+    Parameters
+    ----------
+    question
+        What is asked.
+    cells
+        The contest.
+    reference
+        Of :func:`reference_cells`.
+
+    Returns
+    -------
+    Table of :func:`sccountsdiff.report.score`; empty without a reference.
+    """
+    tables = [_one(question, cells, name, base) for name, base in reference.items()]
+    if not tables:
+        return pd.DataFrame()
+    mean, names = tables[0].copy(), [MODEL, NEAREST, FLOOR]
+    values = np.stack([table[names].to_numpy(float) for table in tables])
+    known = ~np.isnan(values)
+    mean[names] = np.where(known.any(0), np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
+    return pd.concat([mean, _discrimination(question, cells, reference)])
+
+
+def card(cells: Contest, pca: metrics.LogPCA, reference: Mapping[str, NDArray]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of each condition, and how good they are: 1 as other real cells of it, 0 as the nearest other condition.
+
+    Parameters
+    ----------
+    cells
+        The contest.
+    pca
+        Embedding.
+    reference
+        Of :func:`reference_cells`.
+
+    Returns
+    -------
+    Values and quality, conditions by metrics.
+    """
+    values, quality = {}, {}
+    for name in cells.names:
+        own, floor, other = (
+            _card_row(cells.real.of(name), part, pca, reference.get(name)) for part in _rivals(cells, name).values()
+        )
+        gap = floor - other
+        values[name] = own
+        quality[name] = ((own - other) / gap.where(gap != 0)).clip(0, 1)
+    return pd.DataFrame(values).T, pd.DataFrame(quality).T
+
+
+def _rivals(cells: Contest, name: str) -> dict[str, NDArray]:
+    """Cells of a condition: the model's, other real ones, and those of the nearest other condition."""
+    return {
+        MODEL: cells.entrants[MODEL].of(name),
+        FLOOR: cells.entrants[FLOOR].of(name),
+        NEAREST: cells.nearest_other(name),
+    }
+
+
+def _equal(real: NDArray, part: NDArray) -> NDArray:
+    """As many cells as measured ones: tests find more in more cells."""
+    return part[np.random.default_rng(0).permutation(len(part))[: len(real)]]
+
+
+def _one(question: str, cells: Contest, name: str, base: NDArray) -> pd.DataFrame:
+    """Scores of the response of one condition."""
+    real = cells.real.of(name)
+    rivals = _rivals(cells, name)
+    measured = metrics.differential_genes(real, base)
+    found = {who: metrics.differential_genes(_equal(real, part), base) for who, part in rivals.items()}
+    return pd.concat(
+        [
+            score(question, OF_RESPONSES, {who: (real, base, part) for who, part in rivals.items()}),
+            score(question, OF_GENES, {who: (measured, genes) for who, genes in found.items()}),
+        ]
+    )
+
+
+def _discrimination(question: str, cells: Contest, reference: Mapping[str, NDArray]) -> pd.DataFrame:
+    """Whether each response is closest to its own measurement; nothing for fewer than three conditions."""
+    if len(reference) < 3:
+        return pd.DataFrame()
+    measured = {name: metrics.response(cells.real.of(name), base) for name, base in reference.items()}
+    entrants = {
+        who: {name: metrics.response(_rivals(cells, name)[who], base) for name, base in reference.items()}
+        for who in (MODEL, NEAREST, FLOOR)
+    }
+    return score(question, ["discrimination_score"], {who: (measured, given) for who, given in entrants.items()})
+
+
+def _card_row(real: NDArray, part: NDArray, pca: metrics.LogPCA, base: NDArray | None) -> pd.Series:
+    part = _equal(real, part)
+    row = {
+        "gene_total_variation": metrics.gene_total_variation(real, part),
+        "library_size_distance": metrics.library_size_distance(real, part),
+        "mmd2": metrics.mmd2(pca.transform(real), pca.transform(part)),
+    }
+    if base is not None:
+        tables = (metrics.differential_genes(counts, base) for counts in (real, part))
+        row |= {"pearson_delta": metrics.pearson_delta(real, base, part), "de_overlap": metrics.de_overlap(*tables)}
+    return pd.Series(row, index=list(ON_CARD), dtype=float)

@@ -1,0 +1,128 @@
+"""Reports on a trained model: what they say when it is good, and that they warn when it is not."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+from types import SimpleNamespace
+
+import anndata
+import numpy as np
+import pytest
+from mudata import MuData
+
+from sccountsdiff import CountsDiff, report
+from sccountsdiff.report._contest import CellSet, Contest
+from sccountsdiff.report._responses import reference_cells
+
+
+@pytest.fixture
+def new_cells(make_adata):
+    """Cells of the population that the model was trained on, which it has not seen."""
+    return make_adata(seed=1, n_cells=150)
+
+
+@pytest.fixture(autouse=True)
+def _no_umap(monkeypatch):
+    """UMAP compiles for many seconds; any positions will do."""
+
+    def place(cells, **_):
+        cells.obsm["X_umap"] = np.zeros((cells.n_obs, 2))
+
+    monkeypatch.setattr("scanpy.pp.neighbors", lambda *_, **__: None)
+    monkeypatch.setattr("scanpy.tl.umap", place)
+    monkeypatch.setattr("sccountsdiff.metrics.classifiers.N_TREES", 10)
+    monkeypatch.setattr(
+        "sccountsdiff.pl._embedding._project",
+        lambda layers, generated, n_pcs, seed: [np.zeros((part.shape[0], 2)) for part in (*layers, *generated)],
+    )
+
+
+def test_imputation_is_scored_beside_baselines_and_the_verdict_comes_first(trained, new_cells, tmp_path):
+    before = new_cells.layers["counts"].copy()
+    written = report.imputation(trained, tmp_path / "new" / "report.html", adata=new_cells)
+    page = written.path.read_text()
+    scores = written.scores.set_index(["question", "metric"])
+    assert written.passed
+    molecules = scores.loc[("held-out molecules", "poisson_deviance")]
+    assert molecules["floor"] * 0.9 < molecules["sccountsdiff"] < molecules["gene mean"]
+    assert scores.loc[("calibration", "coverage_error"), "sccountsdiff"] < 0.05
+    assert page.index(written.verdict.headline) < page.index("Scores")
+    assert page.count("data:image/png") == 5
+    assert "Do not use these imputed values" not in page
+    assert (new_cells.layers["counts"] != before).nnz == 0
+
+
+def test_imputation_that_is_no_better_than_the_gene_mean_opens_with_a_warning(
+    trained, new_cells, tmp_path, monkeypatch
+):
+    honest = trained.impute
+    # Predictions for other cells than those asked about: right on average, and wrong in detail.
+    monkeypatch.setattr(trained, "impute", lambda *args, **kwargs: np.roll(honest(*args, **kwargs), 7, axis=1))
+    monkeypatch.setattr("sccountsdiff.report._imputation_figures.exhibits", lambda *_: iter(()))
+    written = report.imputation(trained, tmp_path / "report.html", adata=new_cells)
+    assert not written.passed
+    page = written.path.read_text()
+    assert "<div class='verdict bad'>" in page
+    assert page.index("Do not use these imputed values") < page.index("<h2>Scores")
+
+
+def test_generation_is_scored_in_tiers_beside_floor_and_controls(trained, new_cells, tmp_path):
+    written = report.generation(trained, tmp_path / "report.html", adata=new_cells, n_steps=5)
+    scores = written.scores.set_index("metric")
+    assert list(dict.fromkeys(written.scores["question"])) == [
+        "counts",
+        "cells as a whole",
+        "conditions",
+        "novelty",
+        "responses",
+    ]
+    assert scores.loc["ot_w2", "floor"] < scores.loc["ot_w2", "mean profile"]
+    assert scores.loc["label_transfer_accuracy", "sccountsdiff"] > scores.loc["label_transfer_accuracy", "mean profile"]
+    assert scores.loc["pearson_delta", "sccountsdiff"] > 0.8 > scores.loc["pearson_delta", "nearest other"]
+    page = written.path.read_text()
+    assert "n_steps=5" in page
+    assert page.count("data:image/png") == 5
+
+
+def test_generation_can_be_judged_for_one_condition(trained, new_cells, tmp_path, monkeypatch):
+    monkeypatch.setattr("sccountsdiff.report._generation_figures.exhibits", lambda *_: iter(()))
+    written = report.generation(
+        trained, tmp_path / "report.html", adata=new_cells, condition={"cell_type": "B cell"}, n_steps=3
+    )
+    assert "conditions" not in set(written.scores["question"])
+    assert "cell_type: 1 with at least 10 held-out cells" in written.path.read_text()
+    with pytest.raises(ValueError, match="No condition has 10 held-out cells"):
+        report.generation(trained, "x.html", adata=new_cells, condition={"cell_type": "NK cell"})
+
+
+@pytest.mark.parametrize("kind", [report.imputation, report.generation])
+def test_reports_say_what_they_need(trained, new_cells, model, kind, monkeypatch):
+    with pytest.raises(ValueError, match=r"4 held-out cells \(given: adata=\); a report needs at least 10"):
+        kind(trained, "x.html", adata=new_cells[:4])
+    with pytest.raises(KeyError, match="No column 'tissue' in obs"):
+        kind(trained, "x.html", adata=new_cells, groupby="tissue")
+    monkeypatch.setattr(model, "_adata", None)
+    with pytest.raises(ValueError, match="load the model with adata="):
+        kind(model, "x.html")
+
+
+def test_reports_refuse_several_modalities(new_cells):
+    parts = {name: anndata.AnnData(new_cells.layers["counts"], obs=new_cells.obs[[]]) for name in ("rna", "adt")}
+    for name, part in parts.items():
+        part.var_names = [f"{name}{k}" for k in range(part.n_vars)]
+    mdata = MuData(parts)
+    CountsDiff.setup_mudata(mdata, modalities={"rna": None, "adt": None})
+    with pytest.raises(ValueError, match="this one has several"):
+        report.imputation(CountsDiff(mdata, n_hidden=8), "x.html")
+
+
+def test_responses_start_from_the_control_of_the_same_group():
+    labels = np.array(["B / ctrl", "B / IFN", "T / ctrl", "T / IFN"])
+    cells = CellSet(np.arange(4.0)[:, None], labels)
+    contest = Contest(["cell_type", "stim"], cells, cells, {}, None)
+    setup = {"control": "ctrl", "perturbation_key": "stim"}
+    reference = reference_cells(SimpleNamespace(model=SimpleNamespace(registry={"setup_args": setup})), contest)
+    assert {name: counts.item() for name, counts in reference.items()} == {"B / IFN": 0.0, "T / IFN": 2.0}

@@ -151,14 +151,19 @@ class Record:
     def against_best(self, score: str, ours: str, digits: int = 4) -> str:
         """Return a Markdown table of one score (lower is better) of one method beside the best other one by data set.
 
-        The best is the one with the smallest mean over the seeds that both have; gains are paired by seed.
+        The best is the one with the smallest mean over the seeds that both have, variants of ours (``ours_*``) left out;
+        gains are paired by seed.
         """
         cells = self.values(score)
         lines = []
         for (method, data), mine in cells.items():
             if method != ours:
                 continue
-            others = {name: found for (name, where), found in cells.items() if where == data and name != ours}
+            others = {
+                name: found
+                for (name, where), found in cells.items()
+                if where == data and name != ours and not name.startswith(f"{ours}_")
+            }
             paired = {name: sorted(mine.keys() & found.keys()) for name, found in others.items()}
             means = {name: np.mean([others[name][seed] for seed in seeds]) for name, seeds in paired.items() if seeds}
             if not means:

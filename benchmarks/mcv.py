@@ -20,14 +20,15 @@ from _record import Record, arguments, run
 from sccountsdiff import metrics
 
 SCORES = ("poisson_deviance", "mse_counts", "mse_log1p_cp10k", "total_ratio")
-METHODS = (*PEERS, "countsdiff")
+OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_mixture": {"head": "mixture"}}
+METHODS = (*PEERS, *OURS)
 
 
-def countsdiff(counts: sp.csr_matrix, seed: int, max_epochs: int | None = None) -> np.ndarray:
-    """Return expected counts of CountsDiff at the depth of the input, default settings."""
+def countsdiff(counts: sp.csr_matrix, seed: int, max_epochs: int | None = None, **settings: object) -> np.ndarray:
+    """Return expected counts of CountsDiff at the depth of the input; default settings but for those given."""
     from _countsdiff import expected_counts, fit
 
-    return expected_counts(fit(counts, seed, max_epochs)[0])
+    return expected_counts(fit(counts, seed, max_epochs, **settings)[0])
 
 
 def main() -> None:
@@ -39,8 +40,8 @@ def main() -> None:
     def job(method: str, data: str, seed: int) -> dict[str, float]:
         seen, hidden = molecule_split(data, seed)
         start = time.perf_counter()
-        if method == "countsdiff":
-            expected = countsdiff(seen, seed, **trained)
+        if method in OURS:
+            expected = countsdiff(seen, seed, **trained, **OURS[method])
         elif method.startswith("scvi"):
             expected = PEERS[method](seen, seed, **trained)
         else:

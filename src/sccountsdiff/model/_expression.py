@@ -162,9 +162,8 @@ class ExpressionMixin(InferenceMixin):
         """Differential expression between groups of cells, from posterior draws of the normalised expression.
 
         The arguments and result of :meth:`scvi.model.base.RNASeqMixin.differential_expression`, in its ``"vanilla"``
-        and ``"change"`` modes. Its probabilities are the model's own, not error rates: it calls few null genes
-        (``is_de_fdr_0.05`` about 0.5 %) and fewer true ones than a test of the counts. Where an error rate has to hold,
-        believe ``test_markers``.
+        and ``"change"`` modes. Its probabilities are the model's own, not error rates: it calls few null genes, and fewer
+        true ones than a test of the counts. Where an error rate has to hold, believe ``test_markers``.
         """
         with self._using(adata) as data:
             warn_of_model_counts(data, self._counts_layer)

@@ -66,9 +66,8 @@ class MarkersMixin(ImputeMixin):
             boolean array or sparse matrix ``(n_cells, n_genes)``; True = hidden.
         n_imputations
             Complete what is hidden by this many joint draws and pool the tests by Rubin's rules, in place of testing
-            measured entries only. That finds more, but draws do not carry the uncertainty of the trained network: with
-            half of the entries hidden between 1 and 7 % of null genes were called at 5 %. Without a hidden entry there is
-            nothing to draw.
+            measured entries only. That finds more, but draws do not carry the uncertainty of the trained network, so
+            that the level is not guaranteed. Without a hidden entry there is nothing to draw.
         replace
             What the imputations draw: ``"masked"``, the hidden entries; or ``"all"``, every entry anew given the whole
             cell, pooled by Reiter's rule. The latter is what tests of posterior draws come to if they are done right: it

@@ -69,7 +69,7 @@ def trained(folder: Path, max_epochs: int = EPOCHS, **kwargs: Any) -> CountsDiff
 
 
 def in_a_process(work: Callable[[], None]) -> tuple[int, str]:
-    """Run something in a process of its own; return its exit code and the error that it ended with."""
+    """Run something in a process of its own; return its exit code and the error that it ended with, notes included."""
     context = multiprocessing.get_context("fork")
     told, tell = context.Pipe(duplex=False)
 
@@ -77,8 +77,8 @@ def in_a_process(work: Callable[[], None]) -> tuple[int, str]:
         torch.set_num_threads(1)
         try:
             work()
-        except BaseException:  # noqa: BLE001 whatever it is, the parent is told
-            tell.send(traceback.format_exc())
+        except BaseException as error:  # noqa: BLE001 whatever it is, the parent is told
+            tell.send(" ".join("".join(traceback.format_exception_only(error)).split()))
             os._exit(1)
 
     process = context.Process(target=run)
@@ -89,14 +89,6 @@ def in_a_process(work: Callable[[], None]) -> tuple[int, str]:
         return process.exitcode or 0, told.recv()
     except EOFError:
         return process.exitcode or 0, ""
-
-
-def last_lines(error: str) -> str:
-    """The message of an error with its notes, without the traceback."""
-    lines = [
-        line for line in error.splitlines() if line and not line.startswith((" ", "Traceback", "During", "The above"))
-    ]
-    return " ".join(lines[-3:])
 
 
 def fill_the_disk() -> None:
@@ -147,7 +139,7 @@ def disk_full_in_training(folder: Path) -> Outcome:
     assert code == 1
     assert "run the same lines again" in error
     resume_training(folder, 3)
-    return Outcome("the epoch it was in", last_lines(error))
+    return Outcome("the epoch it was in", error)
 
 
 def break_writing(model: CountsDiff, out: Path, what: Callable[[], None], chunk: int = 2) -> tuple[int, str]:
@@ -206,7 +198,7 @@ def disk_full_in_writing(folder: Path, model: CountsDiff) -> Outcome:
     assert code == 1
     assert "run the same call" in error
     check_written(model, folder / "x.zarr", 2)
-    return Outcome("the minibatch it was in", last_lines(error))
+    return Outcome("the minibatch it was in", error)
 
 
 def chunk_damaged(folder: Path, model: CountsDiff) -> Outcome:

@@ -4,7 +4,7 @@
 one decimal; ``<!-- gain bound nats 1 -->`` compares CountsDiff with the best other method, and ``<!-- scores images
 digits accuracy:3 frechet:1 -->`` shows several scores of one data set side by side. ``<!-- cross curves auc_log 3 pbmc3k
 guided -->`` has methods ``guided_ROW_COLUMN`` as rows and columns, and ``<!-- means perturbation e_distance 2 kang norman
--->`` means over all data sets whose names begin so. Run it after new results::
+-->`` means over all data sets whose names begin so; ``<!-- faults -->`` lists ``results/faults.csv``. Run it after new results::
 
     python benchmarks/tables.py benchmarks/README.md docs/theory.md
 """
@@ -21,7 +21,6 @@ MARKER = re.compile(r"(<!-- (table|gain) (\w+) (\w+) (\d+) -->\n).*?(<!-- end --
 SCORES = re.compile(r"(<!-- scores (\w+) (\w+) ((?:\w+:\d+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
 CROSS = re.compile(r"(<!-- cross (\w+) (\w+) (\d+) (\w+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEANS = re.compile(r"(<!-- means (\w+) (\w+) (\d+) ((?:\w+ )+)-->\n).*?(<!-- end -->)", re.DOTALL)
-
 FAULTS = re.compile(r"(<!-- faults -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -56,7 +55,16 @@ def fill(text: str) -> str:
         table = Record(RESULTS / f"{question}.csv").means_table(score, int(digits), prefixes.split())
         return f"{head}{table}\n{tail}"
 
-    for marker, table in ((MARKER, renewed), (SCORES, side_by_side), (CROSS, crossed), (MEANS, means)):
+    def injected(match: re.Match[str]) -> str:
+        return f"{match[1]}{faults()}\n{match[2]}"
+
+    for marker, table in (
+        (FAULTS, injected),
+        (MARKER, renewed),
+        (SCORES, side_by_side),
+        (CROSS, crossed),
+        (MEANS, means),
+    ):
         text = marker.sub(table, text)
     return text
 

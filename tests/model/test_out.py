@@ -53,6 +53,8 @@ def test_minibatches_from_elsewhere_have_no_names(trained):
     for ask in (trained.get_elbo, trained.get_latent_representation, trained.get_normalized_expression):
         with pytest.raises(ValueError, match="names of the cells: pass adata="):
             ask(dataloader=loader, out="cells.h5ad")
+        with pytest.raises(ValueError, match="No cells are selected"):
+            ask(indices=[])
     with pytest.raises(ValueError, match="each cell once"):
         trained.get_normalized_expression(n_samples_overall=3, out="cells.h5ad")
 

@@ -14,7 +14,15 @@ from sccountsdiff.data._matrix import Rows
 
 
 class Chunks(NamedTuple):
-    """Cells in chunks of neighbours, the last of which may be smaller."""
+    """Cells in chunks of neighbours, the last of which may be smaller.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+    size
+        Cells in a chunk.
+    """
 
     n_cells: int
     size: int

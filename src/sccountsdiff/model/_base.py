@@ -135,7 +135,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersM
             If a count is NaN, infinite, negative or fractional, a covariate is missing, or a name is used twice.
         """
         setup_method_args = cls._get_setup_method_args(**locals())
-        if not isinstance(adata, AnnData):
+        if not issubclass(type(adata), AnnData):  # adapters of scvi-tools pretend to isinstance
             raise TypeError(
                 f"setup_anndata takes an AnnData, got {type(adata).__name__}. Write several files to one store with "
                 "anndata.experimental.concat_on_disk, and open it with sccountsdiff.data.open_cells."

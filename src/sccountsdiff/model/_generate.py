@@ -166,11 +166,11 @@ class GenerateMixin(ForecastMixin):
             names = from_adata.obs_names
         making = Making(self.module, plan, Chunks(len(plan), batch_size or settings.batch_size), begun.used)
         stage = self._walked(making, begin, asked, guidance, options)
-        targets, plan, trust = self._forecast(plan, asked, from_adata is not None)
+        targets, wanted, trust = self._forecast(plan, asked, from_adata is not None)
         stage = Moved(making, stage, targets, 1) if targets else stage
         if profile is not None:
             everything = Target(np.arange(len(plan)), wanted_profile(profile, self._gene_names))
-            stage = Moved(replace(making, plan=plan), stage, [everything], 2)
+            stage = Moved(replace(making, plan=wanted), stage, [everything], 2)
         note = provenance(
             "generate",
             condition=condition,
@@ -185,11 +185,10 @@ class GenerateMixin(ForecastMixin):
             births=births,
             seed=begun.used,
         )
-        asked_for = {name: str(value) for name, value in note.items() if name not in ("version", "seed")}
-        asked_for["profile"] = None if profile is None else digest([profile.index, profile])
-        job = Generation(making, begin, stage, asked_for, self._counts_layer, silent)
+        job = Generation(making, begin, stage, _described(note, profile), self._counts_layer, silent)
+        frame = self._without_counts(wanted, names)
         if destination is not None:
-            self._write_out(job, destination, self._without_counts(plan, names), {"generated": note}, begun)
+            self._write_out(job, destination, frame, {"generated": note}, begun)
             return None
         sink = MemorySink(job.chunks)
         job.fill(sink, begun.used)
@@ -197,12 +196,11 @@ class GenerateMixin(ForecastMixin):
         if layer_added is not None:
             add_layer(from_adata, layer_added, counts, note, self._counts_layer)
             return None
-        cells = self._without_counts(plan, names)
-        cells.X = counts
+        frame.X = counts
         if self._counts_layer is not None:
-            cells.layers[self._counts_layer] = counts.copy()
-        cells.uns[UNS_KEY] = {"generated": note}
-        return cells
+            frame.layers[self._counts_layer] = counts.copy()
+        frame.uns[UNS_KEY] = {"generated": note}
+        return frame
 
     def _plan_new(
         self, asked: Asked, n_cells: int | Sequence[int] | None, sizes: Any, survival: float, rng: np.random.Generator
@@ -246,6 +244,13 @@ class GenerateMixin(ForecastMixin):
         parts = [counts[:, self._modalities.of_features == name].sum(1) for name in self._modalities.names]
         totals = np.concatenate([np.asarray(part, dtype=np.float32).reshape(-1, 1) for part in parts], 1)
         return Totals(totals[(totals > 0).all(1)])
+
+
+def _described(note: Mapping[str, Any], profile: pd.Series | None) -> dict[str, Any]:
+    """What was asked for, in the terms of JSON; what else follows from model and seed."""
+    computed = ("version", "seed", "forecast_held_out_pearson", "profile")
+    described = {name: str(value) for name, value in note.items() if name not in computed}
+    return described if profile is None else {**described, "profile": digest([profile.index, profile])}
 
 
 def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None, out: Any) -> None:

@@ -52,6 +52,8 @@ class StreamingMixin(GuardsMixin):
         self._check_if_trained(warn=True)
         self.module.eval()
         cells = cell_positions(data, selection.indices)
+        if len(cells) == 0:
+            raise ValueError("No cells are selected: indices is empty. Pass None for all cells.")
         dataset = CountsDataset(self.get_anndata_manager(data, required=True), cells)
         size = selection.batch_size or settings.batch_size
         return CellJob(task, CellReader(self.module, dataset, size, selection.silent))

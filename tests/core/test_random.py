@@ -7,11 +7,12 @@ import scipy.stats as st
 import torch
 from oracles import chi_square_p
 
-from sccountsdiff.process._random import binomial, gamma, poisson
+from sccountsdiff.process._random import _MOSTLY_ZERO, binomial, gamma, poisson
 
 N = 3 * 2**15 + 7
 DRAWS = {
     "poisson": (lambda generator: poisson(torch.full((N,), 0.3), generator), st.poisson(0.3)),
+    "poisson-rare": (lambda generator: poisson(torch.full((N,), 0.05), generator), st.poisson(0.05)),
     "poisson-large": (lambda generator: poisson(torch.full((N,), 30.0), generator), st.poisson(30)),
     "binomial": (lambda generator: binomial(torch.full((N, 1), 9.0), torch.tensor(0.2), generator), st.binom(9, 0.2)),
 }
@@ -32,6 +33,25 @@ def test_blocks_follow_the_law_and_differ(draw, law):
     first, second, _ = draws.flatten().tensor_split(3)
     n = len(second)
     assert abs(torch.corrcoef(torch.stack([first[:n], second]))[0, 1]) < 4 / n**0.5
+
+
+def test_molecules_placed_by_superposition_are_independent_poisson_draws():
+    mean = torch.tensor([0.0, 1e-3, 0.02, 0.3, 0.0]).repeat(20_000, 1)
+    draws = poisson(mean, torch.Generator().manual_seed(2))
+    assert float(mean.mean()) < _MOSTLY_ZERO
+    for draw, rate in zip(draws.unbind(1), mean[0].tolist(), strict=True):
+        assert chi_square_p(draw, st.poisson(rate)) > 1e-3 if rate else not draw.any()
+    correlation = torch.corrcoef(draws[:, 2:4].T)[0, 1]
+    assert abs(correlation) < 4 / len(draws) ** 0.5
+
+
+def test_a_negative_mean_is_refused():
+    with pytest.raises(RuntimeError, match="non-negative|lambda >= 0"):
+        poisson(torch.tensor([0.01, -0.01]))
+
+
+def test_no_molecules_at_all():
+    assert not poisson(torch.zeros(7)).any()
 
 
 def test_gamma_blocks_follow_the_law():

@@ -29,6 +29,7 @@ from sccountsdiff.conditioning._keys import (
     EmbeddingKey,
     Key,
 )
+from sccountsdiff.conditioning._table import LevelTable
 
 __all__ = [
     "LIBRARY_SIZE",
@@ -47,6 +48,7 @@ __all__ = [
     "Forecasted",
     "Guidance",
     "Key",
+    "LevelTable",
     "Profiles",
     "Scales",
     "drop_condition",

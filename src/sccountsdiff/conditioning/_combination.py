@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning._keys import Key
+from sccountsdiff.conditioning._table import LevelTable
 
 #: Combinations are coded in signed 64-bit integers.
 _LARGEST_CODE = 2**63 - 1
@@ -125,10 +126,10 @@ class _Learned(nn.Module):
 
     def __init__(self, n_levels: int, width: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(n_levels, width)
+        self.embedding = LevelTable(n_levels, width)
 
     def forward(self) -> Tensor:
-        return self.embedding.weight
+        return self.embedding.rows()
 
 
 @final

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning._keys import Condition, Key
+from sccountsdiff.conditioning._table import LevelTable
 
 
 @final
@@ -44,6 +45,11 @@ class ConditionEncoder(nn.Module):
             token = encoder(key.fill(value, is_null))
             tokens.append(torch.where(is_null.unsqueeze(-1), null_token.to(token.dtype), token))
         return torch.stack(tokens, 1) if tokens else self.null_tokens.new_zeros(n_cells, 0, self.width)
+
+    def tables(self) -> Iterator[tuple[str, LevelTable, Tensor]]:
+        """Keys that have a vector for each level: name, table and null token ``(width,)``."""
+        for key, encoder, null_token in zip(self.keys, self.encoders, self.null_tokens, strict=True):
+            yield from ((key.name, part, null_token) for part in encoder.modules() if isinstance(part, LevelTable))
 
 
 def drop_condition(

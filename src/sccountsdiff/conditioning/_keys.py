@@ -11,6 +11,8 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor, nn
 
+from sccountsdiff.conditioning._table import LevelTable
+
 #: Name of a key -> one value per cell: ``(n_cells,)`` codes or floats, ``(n_cells, dim)`` vectors.
 Condition: TypeAlias = Mapping[str, Tensor]
 
@@ -100,7 +102,21 @@ class CategoricalKey(Key):
 
     def encoder(self, width: int) -> nn.Module:
         """Embedding table."""
-        return nn.Embedding(self.n_levels, width)
+        return LevelTable(self.n_levels, width)
+
+    def members(self, value: Tensor) -> Tensor:
+        """Which level each cell has: 0/1 floats ``(n_cells, n_levels)``.
+
+        Parameters
+        ----------
+        value
+            Codes, one per cell, none of them null.
+
+        Returns
+        -------
+        0/1 floats.
+        """
+        return nn.functional.one_hot(value.long(), self.n_levels).float()
 
     def is_null(self, value: Tensor) -> Tensor:
         """Code -1; any other code outside the table raises ``ValueError`` (on a GPU the look-up itself fails)."""

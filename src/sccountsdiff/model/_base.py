@@ -17,19 +17,19 @@ from scvi.utils import setup_anndata_dsp
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._expression import warn_of_model_counts
 from sccountsdiff.model._fields import CountsField
+from sccountsdiff.model._finetune import FineTuneMixin
 from sccountsdiff.model._generate import GenerateMixin
 from sccountsdiff.model._loader import CountsDataLoader
 from sccountsdiff.model._markers import MarkersMixin
 from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.model._mudata import MuDataMixin
-from sccountsdiff.model._query import QueryMixin
 from sccountsdiff.model._setup import condition_sources, make_fields
 from sccountsdiff.model._summary import SummaryMixin
 from sccountsdiff.model._train import TrainMixin
 from sccountsdiff.nets import DENOISERS, Denoiser
 
 
-class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersMixin, GenerateMixin):
+class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, MarkersMixin, GenerateMixin):
     """A diffusion model of UMI counts, behind the habits of scvi-tools.
 
     Subclasses choose a process, a network and a training objective in their constructor.
@@ -51,6 +51,8 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, QueryMixin, MarkersM
         self._mdata = mdata
         self._sources = condition_sources(self.registry)
         self.population_ = None
+        self.known_levels_ = None
+        self.first_levels_ = None
 
     def _network(self, denoiser: str, **options: Any) -> Denoiser:
         """A network for the genes and condition keys of the data; options that are None keep its defaults."""

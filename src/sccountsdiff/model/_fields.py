@@ -55,7 +55,12 @@ class CountsField(LayerField):
         """Check genes and counts of another AnnData; the totals stay those of the training data."""
         check_genes(state_registry[self.COLUMN_NAMES_KEY], adata_target.var_names)
         trained = state_registry[self.MEASURED_KEY]
-        state = self._scan(adata_target, {s.name: s.transfer(adata_target, trained[s.name]) for s in self.measured})
+        measured = {
+            # Query data may bring lists of genes where the training data had none.
+            s.name: s.transfer(adata_target, trained[s.name]) if s.name in trained else s.register(adata_target)
+            for s in self.measured
+        }
+        state = self._scan(adata_target, measured)
         kept = (self.GENE_MEAN_KEY, self.LIBRARY_MEAN_KEY)
         return state | {key: state_registry[key] for key in kept}
 
@@ -112,11 +117,17 @@ class CategoryField(CategoricalObsField):
         column = self._column(adata_target)
         used = column.cat.remove_unused_categories().cat.categories
         unseen = used[~used.isin(known)]
+        alike = unseen[unseen.astype(str).isin(known.astype(str))]
+        if len(alike):
+            raise ValueError(
+                f"adata.obs[{self._original_attr_key!r}] holds {listed(alike)} as {unseen.inferred_type}, which the "
+                f"model knows as {known.inferred_type}. Convert the column to the type of the training data."
+            )
         if len(unseen) and not extend_categories:
             raise ValueError(
                 f"adata.obs[{self._original_attr_key!r}] holds categories that the model was not trained on: "
                 f"{listed(unseen)}. Known categories: {', '.join(map(repr, known.astype(str)))}. Drop these cells, "
-                "rename the categories, or train on data that hold them."
+                "rename the categories, or teach the model with load_query_data."
             )
         return self._encode(adata_target, column, known.append(pd.Index(unseen)))
 

@@ -79,10 +79,9 @@ class ForecastMixin(WalkMixin):
         if same_cells:
             return forecast
         categorical = [s.name for s in self._sources if s.names is not None]
-        measured, with_control = (
-            len(self._population.matching(given, categorical)) > 0 for given in (row, forecast.template(row))
-        )
-        return forecast if with_control and not measured else approach
+        measured = self._population.matching(row, categorical)
+        control = self._population.matching(forecast.template(row), categorical)
+        return forecast if len(self._population.at_hand(control)) and not len(measured) else approach
 
     def _check_perturbed(self, method: str, row: Row) -> None:
         assert self._perturbation is not None

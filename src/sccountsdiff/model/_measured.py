@@ -81,11 +81,14 @@ class MeasuredByBatch(Measured):
         """Read the genes of each batch; a gene must be measured in at least one, and each batch must measure one."""
         table = self.read(adata, _batches(adata, self.batch_key), self.batch_key)
         _check_table(table)
-        return {"batches": table.columns.to_numpy(dtype=str), "genes": table.to_numpy(dtype=bool).T}
+        return _state(table)
 
     def transfer(self, adata: AnnData, state: dict[str, Any]) -> dict[str, Any]:
-        """Data without a table of their own take that of the training data."""
-        return self.register(adata) if self.read.is_in(adata) else state
+        """What the data say of their batches goes before what the training data said; other batches keep that."""
+        known = pd.DataFrame(np.asarray(state["genes"]).T, index=adata.var_names, columns=state["batches"])
+        table = self.read.further(adata, _batches(adata, self.batch_key), self.batch_key, known.columns)
+        _check_table(table)
+        return _state(pd.concat([known.loc[:, ~known.columns.isin(table.columns)], table], axis=1))
 
     def matrix(self, adata: AnnData, state: dict[str, Any]) -> Panels:
         """Rows by batch; a batch that is not listed measured everything."""
@@ -118,9 +121,10 @@ class _ListsOfGenes:
     def __init__(self, genes: Mapping[Any, Sequence[str]]) -> None:
         self.genes = {str(batch): pd.Index(names) for batch, names in genes.items()}
 
-    def is_in(self, adata: AnnData) -> bool:
-        """Other data bring no lists: those of the training data hold for its batches."""
-        return False
+    def further(self, adata: AnnData, batches: pd.Index, batch_key: str, known: pd.Index) -> pd.DataFrame:
+        """Boolean table of batches that the training data did not list."""
+        new = {batch: genes for batch, genes in self.genes.items() if batch not in known}
+        return _ListsOfGenes(new)(adata, batches, batch_key)
 
     def __call__(self, adata: AnnData, batches: pd.Index, batch_key: str) -> pd.DataFrame:
         """Boolean table genes by batches."""
@@ -149,9 +153,10 @@ class _TableOfGenes:
     def __init__(self, key: str) -> None:
         self.key = key
 
-    def is_in(self, adata: AnnData) -> bool:
-        """Whether the data bring a table."""
-        return self.key in adata.varm
+    def further(self, adata: AnnData, batches: pd.Index, batch_key: str, known: pd.Index) -> pd.DataFrame:
+        """The table that other data bring, if they do."""
+        brings = self.key in adata.varm
+        return self(adata, batches, batch_key) if brings else pd.DataFrame(index=adata.var_names, dtype=bool)
 
     def __call__(self, adata: AnnData, batches: pd.Index, batch_key: str) -> pd.DataFrame:
         """The table, with batches as strings."""
@@ -183,6 +188,11 @@ def _batches(adata: AnnData, batch_key: str) -> pd.Index:
     if batch_key not in adata.obs:
         raise KeyError(f"adata.obs has no column {batch_key!r} (batch_key). It holds: {listed(adata.obs.columns)}.")
     return pd.Index(adata.obs[batch_key].dropna().astype(str).unique())
+
+
+def _state(table: pd.DataFrame) -> dict[str, Any]:
+    """What the registry keeps of a boolean table genes by batches."""
+    return {"batches": table.columns.to_numpy(dtype=str), "genes": table.to_numpy(dtype=bool).T}
 
 
 def _check_table(table: pd.DataFrame) -> None:

@@ -111,6 +111,10 @@ class CountDiffusionModule(BaseModuleClass):
         cells = self.cells(tensors)
         return self.objective.loss(self.denoiser, cells.counts, self._told(cells), cells.observed, generator)
 
+    def penalty(self) -> Tensor | float:
+        """Negative log prior of the weights that have one, in nats up to a constant."""
+        return self.denoiser.offsets.penalty()
+
     def bound(self, cells: Cells, n_samples: int, generator: torch.Generator) -> Tensor:
         """Upper bounds on the negative log likelihood of each cell in nats, ``(n_samples, n_cells)``."""
         shown = (cells.counts, self._told(cells), cells.observed)
@@ -124,6 +128,10 @@ class CountDiffusionModule(BaseModuleClass):
     def embed(self, cells: Cells) -> Tensor:
         """Features of the cells given all that was measured, ``(n_cells, width)``."""
         return self.denoiser.embed(cells.counts, cells.survival, cells.condition)
+
+    def on_load(self, model: Any, **kwargs: Any) -> None:
+        """Prepare for the weights of a file."""
+        model._grow()
 
     # What scvi-tools expects of a module: corrupting and denoising are one step here, done in the loss.
 

@@ -161,15 +161,40 @@ class PerturbationField(CategoryField):
         known = names_of(state_registry)
         column = self._column(adata_target)
         unseen = list(dict.fromkeys(part for text in column.unique() for part in known.unknown(text)))
-        if unseen and (not extend_categories or state_registry[self.VECTORS_KEY] is not None):
+        if unseen and not extend_categories:
             raise ValueError(
                 f"adata.obs[{self._original_attr_key!r}] holds perturbations that the model does not know: "
-                f"{listed(unseen)}. Known perturbations: {listed(known.levels)}. Drop these cells, or rename them."
+                f"{listed(unseen)}. Known perturbations: {listed(known.levels)}. Drop these cells, rename them, or "
+                "teach the model with load_query_data."
             )
-        levels = np.concatenate([known.levels, np.array(unseen, dtype=object)])
-        extended = PerturbationNames(levels, known.separator, known.control)
-        adata_target.obs[self.attr_key] = _codes(column, extended)
-        return dict(state_registry) | {self.CATEGORICAL_MAPPING_KEY: levels}
+        state = self._extended(state_registry, column, unseen) if extend_categories else dict(state_registry)
+        adata_target.obs[self.attr_key] = _codes(column, names_of(state))
+        return state
+
+    def _extended(self, state: Mapping[str, Any], column: pd.Series, unseen: list[str]) -> dict[str, Any]:
+        """State with further levels after the known ones: those in the column, or with vectors all that have one."""
+        known, vectors = list(state[self.CATEGORICAL_MAPPING_KEY]), state[self.VECTORS_KEY]
+        levels = known + unseen
+        if vectors is not None:
+            named, given = self._levels(unseen)
+            assert given is not None  # what the reference was set up with is at hand
+            table = dict(zip(named, given, strict=True))
+            moved = [
+                name for name, vector in zip(known, vectors, strict=True) if not np.array_equal(table[name], vector)
+            ]
+            if moved:
+                raise ValueError(
+                    f"perturbation_embeddings holds other vectors than the reference for {listed(moved)}. Leave these "
+                    "names out: the reference has their vectors."
+                )
+            levels = known + [name for name in named if name not in known]
+            vectors = np.stack([table[name] for name in levels])
+        texts = [*state[self.SPELLED_KEY], *column.unique().astype(str)]
+        return dict(state) | {
+            self.CATEGORICAL_MAPPING_KEY: np.array(levels, dtype=object),
+            self.SPELLED_KEY: np.array(list(dict.fromkeys(texts)), dtype=object),
+            self.VECTORS_KEY: vectors,
+        }
 
     def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
         """The column must still say what its codes say."""

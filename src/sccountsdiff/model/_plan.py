@@ -12,6 +12,7 @@ from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.utilities.distributed import gather_all_tensors
 
+from sccountsdiff.model._growth import weight_groups
 from sccountsdiff.model._rate import OneCycle, default_rate
 
 #: Passes through the network that one validation takes, roughly: cells times samples.
@@ -67,7 +68,7 @@ class DiffusionTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the minibatch."""
-        loss = self.module.cell_loss(batch).mean()
+        loss = self.module.cell_loss(batch).mean() + self.module.penalty() / max(self.n_obs_training or 1, 1)
         # One number per epoch is logged: Lightning's own bookkeeping per step would cost as much as the data loader.
         self._loss_sum = self._loss_sum + loss.detach()
         self._n_steps += 1
@@ -105,11 +106,23 @@ class DiffusionTrainingPlan(TrainingPlan):
         self.log("validation_loss", mean, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW under a one-cycle schedule over the planned steps."""
+        """AdamW under a one-cycle schedule over the planned steps.
+
+        Raises
+        ------
+        ValueError
+            If every weight is frozen.
+        """
+        groups = weight_groups(self.module)
+        if not groups:
+            raise ValueError(
+                "There is nothing to train: the query data hold no category with a vector to learn, and all else is "
+                "frozen. Use the model as it is, or call load_query_data(..., unfrozen=True)."
+            )
         n_steps = int(self.trainer.estimated_stepping_batches)
         self.lr = default_rate(n_steps, self.n_obs_training or 0) if self.lr is None else self.lr
         optimizer: Optimizer = AdamW(
-            [p for p in self.module.parameters() if p.requires_grad],
+            groups,
             lr=self.lr,
             eps=self.eps,
             weight_decay=self.weight_decay,

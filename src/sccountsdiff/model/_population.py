@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,8 @@ class Population:
     Attributes
     ----------
     rows
-        Position of each cell in the training AnnData, ``(n_cells,)``.
+        Position of each cell in the training AnnData, ``(n_cells,)``; -1 for cells that only the reference of the model
+        was trained on.
     library_size
         UMI total of each cell ``(n_cells,)``, or of each modality ``(n_cells, n_modalities)``; NaN where genes were not
         measured.
@@ -61,10 +62,45 @@ class Population:
         return np.flatnonzero(matches)
 
     def complete(self, cells: NDArray[np.intp]) -> NDArray[np.intp]:
-        """Those of some cells in which every gene was measured, or all of them if there is none."""
+        """Those of some cells at hand in which every gene was measured, or all of them if there is none."""
         library = self.library_size[cells]
-        known = np.isfinite(library).all(axis=tuple(range(1, library.ndim)))
+        known = np.isfinite(library).all(axis=tuple(range(1, library.ndim))) & (self.rows[cells] >= 0)
         return cells[known] if known.any() else cells
+
+    def at_hand(self, cells: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Those of some cells that are in the training data of the model itself, not only in that of its reference."""
+        return cells[self.rows[cells] >= 0]
+
+    def elsewhere(self) -> Population:
+        """Those cells that were trained on by the reference, whose counts are not at hand."""
+        away = self.rows < 0
+        values = {name: column[away] for name, column in self.values.items()}
+        return Population(self.rows[away], self.library_size[away], values, self.vectors)
+
+    def handed_on(self, recode: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]) -> Population:
+        """The cells as a model remembers them that does not have their counts.
+
+        Parameters
+        ----------
+        recode
+            Name of a key -> from its values to those of the other model.
+        """
+        values = {name: recode[name](column) for name, column in self.values.items()}
+        return Population(np.full_like(self.rows, -1), self.library_size, values, self.vectors)
+
+    def joined(self, other: Population) -> Population:
+        """These cells, then those of another population with the same keys."""
+        if not len(self):
+            return other
+        values, vectors = {}, {}
+        for name in (name for name in self.values if name in other.values):
+            mine, theirs = self.values[name], other.values[name]
+            if name in self.vectors:
+                vectors[name] = np.concatenate([self.vectors[name], other.vectors[name]])
+                theirs = theirs + len(self.vectors[name])
+            values[name] = np.concatenate([mine, theirs])
+        library_size = np.concatenate([self.library_size, other.library_size])
+        return Population(np.concatenate([self.rows, other.rows]), library_size, values, vectors)
 
     def column(self, name: str, cells: NDArray[np.integer]) -> NDArray[Any] | None:
         """Values of a key in some cells; None if they are not remembered."""

@@ -74,21 +74,35 @@ class QueryMixin(BaseModelClass):
         """
         is_model = isinstance(reference_model, BaseModelClass)
         registry = reference_model.registry if is_model else cls.load_registry(str(reference_model))
-        genes = pd.Index(_genes_of(registry))
+        genes = pd.Index(genes_of(registry))
         if return_reference_var_names:
             return genes
-        _check_query(adata, genes)
-        prepared = _with_genes(adata, genes)
-        modalities = modalities_of(registry)
-        if modalities is not None:
-            prepared.var[modalities.key] = modalities.of_features
+        prepared = with_genes_of(registry, adata)
         if not inplace:
             return prepared
         adata._init_as_actual(prepared)
         return None
 
 
-def _genes_of(registry: dict[str, Any]) -> NDArray[Any]:
+def with_genes_of(registry: dict[str, Any], adata: AnnData) -> AnnData:
+    """The same cells over the genes of a model, in its order.
+
+    Raises
+    ------
+    ValueError
+        If no gene of the model is in the data, gene names repeat, or ``adata`` is a view or backed by a file.
+    """
+    genes = pd.Index(genes_of(registry))
+    _check_query(adata, genes)
+    prepared = _with_genes(adata, genes)
+    modalities = modalities_of(registry)
+    if modalities is not None:
+        prepared.var[modalities.key] = modalities.of_features
+    return prepared
+
+
+def genes_of(registry: dict[str, Any]) -> NDArray[Any]:
+    """Genes of a model, from its registry, ``(n_genes,)``."""
     counts = registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY]
     return np.asarray(counts[CountsField.COLUMN_NAMES_KEY]).astype(str)
 

@@ -139,6 +139,11 @@ def check_templates(plan: CellPlan, population: Population) -> None:
             f"start='empirical' needs training cells of each condition; there are none for the codes {codes}. Use "
             "start='zeros' for combinations that were never measured."
         )
+    if (population.rows[plan.template] < 0).any():
+        raise ValueError(
+            "start='empirical' needs training cells of each condition; those of a condition that was asked for are "
+            "with the reference model. Ask the reference for it, or use start='zeros'."
+        )
     if np.isnan(population.library_size[plan.template]).any():
         raise ValueError(
             "start='empirical' needs training cells in which every gene was measured; there are none for a condition "

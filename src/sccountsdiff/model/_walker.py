@@ -121,7 +121,8 @@ class WalkMixin(ExpressionMixin):
             rows = np.arange(self.adata.n_obs) if self.train_indices is None else np.sort(self.train_indices)
             minibatches = self._make_data_loader(adata=self.adata, indices=rows, batch_size=1024)
         library, values = self._read_conditions(minibatches)
-        self.population_ = Population.of(np.arange(len(library)) if rows is None else rows, library, values)
+        seen = Population.of(np.arange(len(library)) if rows is None else rows, library, values)
+        self.population_ = seen if self.population_ is None else self.population_.elsewhere().joined(seen)
 
     def _read_conditions(
         self, minibatches: Iterable[dict[str, Tensor]]

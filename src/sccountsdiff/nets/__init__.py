@@ -8,6 +8,7 @@ from sccountsdiff.nets._heads import HEADS, ConjugateHead, Head, PoissonHead, Si
 from sccountsdiff.nets._inputs import INPUTS, CountInput, LogInput, ResidualInput
 from sccountsdiff.nets._library import GivenTotals, Library, LibraryPerGroup, OneLibrary, make_library
 from sccountsdiff.nets._mixture_head import MixtureHead
+from sccountsdiff.nets._offsets import GeneOffsets
 from sccountsdiff.nets._statistics import CellStatistics
 from sccountsdiff.nets._token_head import TokenHead
 
@@ -23,6 +24,7 @@ __all__ = [
     "Denoiser",
     "FullAttention",
     "GeneMLP",
+    "GeneOffsets",
     "GeneTransformer",
     "GivenTotals",
     "Head",

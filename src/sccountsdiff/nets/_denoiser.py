@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, Key
 from sccountsdiff.nets._library import Library, OneLibrary
+from sccountsdiff.nets._offsets import GeneOffsets
 from sccountsdiff.process import Posterior, Registry
 
 DENOISERS: Registry[Denoiser] = Registry("denoiser")
@@ -27,6 +28,8 @@ class Denoiser(nn.Module, ABC):
     ----------
     library
         What the library sizes of a cell count: all features, unless a subclass says otherwise.
+    offsets
+        Offsets of the logits for levels that were added after training; at first there are none.
     """
 
     def __init__(self, keys: tuple[Key, ...], condition_dropout: float) -> None:
@@ -36,6 +39,7 @@ class Denoiser(nn.Module, ABC):
         self.keys = tuple(keys)
         self.condition_dropout = condition_dropout
         self.library: Library = OneLibrary(1.0)
+        self.offsets = GeneOffsets()
 
     @abstractmethod
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:

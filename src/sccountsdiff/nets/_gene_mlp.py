@@ -112,5 +112,5 @@ class GeneMLP(Denoiser):
 
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""
-        logits = self.to_logits(self.embed(x_t, alpha, condition))
+        logits = self.offsets(self.to_logits(self.embed(x_t, alpha, condition)), condition)
         return self.head(logits, x_t, alpha, self.library.given(condition))

@@ -140,5 +140,5 @@ class GeneTransformer(Denoiser):
         """Posterior over the missing molecules."""
         genes = self._tokens(x_t, alpha, condition)[:, -x_t.shape[-1] :]
         first, *others = self.to_logit(genes).unbind(-1)
-        logits = torch.cat([first + self.gene_bias, *others], -1)
+        logits = self.offsets(torch.cat([first + self.gene_bias, *others], -1), condition)
         return self.head(logits, x_t, alpha, self.library.given(condition))

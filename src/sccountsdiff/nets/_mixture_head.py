@@ -55,13 +55,14 @@ class MixtureHead(Head):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaMixturePosterior:
         """Mixture of Gamma posteriors of the rates."""
-        mu = self.log_factor.exp() * self.sized(logits, x_t, alpha, given)
-        shape = self.theta + x_t
-        scale = torch.addcmul(self.theta, alpha, mu)
-        weights = (self.log_odds + x_t * self.log_factor - shape * scale.log()).softmax(0)
-        states = mu * shape / scale
-        rate = self.sized.library.match((weights * states).sum(0), x_t, alpha, given)
-        return GammaMixturePosterior(rate, states, weights, shape, alpha)
+        mu = self.sized(logits, x_t, alpha, given)
+        shape, log_factor = self.theta + x_t, self.log_factor
+        scale = torch.addcmul(self.theta, log_factor.exp(), alpha * mu)
+        evidence = torch.addcmul(self.log_odds, x_t, log_factor)
+        weights = torch.addcmul(evidence, shape, scale.log(), value=-1).softmax(0)
+        states = log_factor.exp() / scale
+        rate = mu * shape * (weights * states).sum(0)
+        return GammaMixturePosterior(self.sized.library.match(rate, x_t, alpha, given), states, weights, shape, alpha)
 
 
 def _start(values: Sequence[float], n_genes: int) -> Tensor:

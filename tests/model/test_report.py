@@ -15,7 +15,8 @@ from mudata import MuData
 
 from sccountsdiff import CountsDiff, report
 from sccountsdiff.report._contest import CellSet, Contest
-from sccountsdiff.report._responses import reference_cells
+from sccountsdiff.report._responses import effects_of, reference_cells, responses
+from sccountsdiff.report._shift import Effects
 
 
 @pytest.fixture
@@ -119,10 +120,47 @@ def test_reports_refuse_several_modalities(new_cells):
         report.imputation(CountsDiff(mdata, n_hidden=8), "x.html")
 
 
-def test_responses_start_from_the_control_of_the_same_group():
-    labels = np.array(["B / ctrl", "B / IFN", "T / ctrl", "T / IFN"])
-    cells = CellSet(np.arange(4.0)[:, None], labels)
-    contest = Contest(["cell_type", "stim"], cells, cells, {}, None)
+@pytest.fixture
+def effects():
+    """Two groups, two drugs; in T cells both genes change, in opposite ways."""
+    labels = ["B / ctrl", "B / IFN", "T / ctrl", "T / IFN", "T / TNF"]
+    counts = np.array([[10, 10, 80], [99, 99, 99], [20, 20, 60], [40, 10, 50], [10, 40, 50]]) * 1000.0
+    return Effects(CellSet(counts, np.array(labels)), 1, "ctrl")
+
+
+def test_responses_start_from_the_control_of_the_same_group(effects):
+    contest = Contest(["cell_type", "stim"], effects.train, effects.train, {}, None)
     setup = {"control": "ctrl", "perturbation_key": "stim"}
-    reference = reference_cells(SimpleNamespace(model=SimpleNamespace(registry={"setup_args": setup})), contest)
-    assert {name: counts.item() for name, counts in reference.items()} == {"B / IFN": 0.0, "T / IFN": 2.0}
+    model = SimpleNamespace(registry={"setup_args": setup})
+    found = effects_of(SimpleNamespace(model=model), contest)
+    assert (found.place, found.control) == (1, "ctrl")
+    reference = reference_cells(contest, found)
+    assert {name: counts[0, 0] for name, counts in reference.items()} == {
+        "B / IFN": 10_000,
+        "T / IFN": 20_000,
+        "T / TNF": 20_000,
+    }
+    setup["control"] = None
+    assert effects_of(SimpleNamespace(model=model), contest) is None
+
+
+def test_the_mean_shift_is_what_the_perturbation_does_elsewhere(effects):
+    np.testing.assert_allclose(effects.shifted_control("B / IFN", 0), [[20_000, 5_000, 66_667]], atol=2)
+    # TNF was not measured in other groups: what other drugs do in the same one.
+    np.testing.assert_allclose(effects.shifted_control("T / TNF", 0), [[40_000, 10_000, 50_000]], atol=2)
+
+
+def test_responses_stand_beside_control_and_mean_shift(effects):
+    rng = np.random.default_rng(0)
+    drawn = CellSet(rng.poisson(np.repeat(effects.train.counts / 100, 30, axis=0)), np.repeat(effects.train.labels, 30))
+    contest = Contest(["cell_type", "stim"], drawn, drawn, {"sccountsdiff": drawn, "floor": drawn}, None)
+    scores = responses("q", contest, reference_cells(contest, effects), effects._replace(train=drawn))
+    scores = scores.set_index("metric")
+    assert scores.loc["pearson_delta", "floor"] == pytest.approx(1)
+    assert scores.loc["pearson_delta", "control"] == 0
+    assert scores.loc["mse_delta", "mean shift"] > scores.loc["mse_delta", "sccountsdiff"]
+
+
+def test_without_an_elsewhere_the_mean_shift_is_the_control(effects):
+    alone = effects._replace(train=effects.train.rows(np.array([0, 1])))
+    np.testing.assert_array_equal(alone.shifted_control("B / IFN", 0), [[10_000, 10_000, 80_000]])

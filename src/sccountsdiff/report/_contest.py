@@ -20,6 +20,8 @@ FEWEST_CELLS = 10
 MOST_CONDITIONS = 20
 INDEPENDENT, MEAN_PROFILE, NEAREST = "independent genes", "mean profile", "nearest other"
 ALL = "all cells"
+#: Between the values that make the name of a condition.
+JOINT_NAME = " / "
 
 
 class CellSet(NamedTuple):
@@ -177,7 +179,7 @@ def _labels(obs: pd.DataFrame, keys: Sequence[str]) -> NDArray[np.str_]:
     """Name of the condition of each cell."""
     if not keys:
         return np.full(len(obs), ALL)
-    return obs[list(keys)].astype(str).agg(" / ".join, axis=1).to_numpy(dtype=str)
+    return obs[list(keys)].astype(str).agg(JOINT_NAME.join, axis=1).to_numpy(dtype=str)
 
 
 def _named(cells: AnnData, read: CellsRead, keys: Sequence[str], wanted: pd.DataFrame | None) -> CellSet:

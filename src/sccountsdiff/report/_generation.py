@@ -17,7 +17,7 @@ from sccountsdiff.report._contest import FEWEST_CELLS, INDEPENDENT, MEAN_PROFILE
 from sccountsdiff.report._generation_verdict import Measured, judge
 from sccountsdiff.report._made import Report, provenance, versions
 from sccountsdiff.report._page import Section, facts, figure, page, score_table
-from sccountsdiff.report._responses import card, reference_cells, responses
+from sccountsdiff.report._responses import card, effects_of, reference_cells, responses
 from sccountsdiff.report._scores import FLOOR, MODEL, score
 from sccountsdiff.report._study import study
 
@@ -45,7 +45,8 @@ QUESTIONS = {
     "cells. Floor: one half of the held-out cells against the other.",
     RESPONSES: "Does each condition differ from its reference as it should? The reference is the control of the same "
     "group if the model knows one, else all other training cells. Mean over conditions. Nearest other: training cells "
-    "of the most similar other condition.",
+    "of the most similar other condition. Mean shift: control cells, moved by what the perturbation does in other groups "
+    "(or if there are none, by what others do).",
 }
 OF_COUNTS = (
     "library_size_distance",
@@ -119,13 +120,14 @@ def generation(
     pca = metrics.LogPCA(min(30, len(cells.basis.counts) - 1, on.train.n_vars - 1), seed).fit(cells.basis.counts)
     real, basis = pca.transform(cells.real.counts), pca.transform(cells.basis.counts)
     embedded = {name: pca.transform(part.counts) for name, part in cells.entrants.items()}
-    reference = reference_cells(on, cells)
+    effects = effects_of(on, cells)
+    reference = reference_cells(cells, effects)
     tables = [
         _of_counts(cells),
         _as_a_whole(cells, real, embedded, seed),
         _conditional(cells, real, basis, embedded),
         _novelty(cells, real, pca.transform(on.train_read.counts), embedded),
-        responses(RESPONSES, cells, reference),
+        responses(RESPONSES, cells, reference, effects),
     ]
     scores = pd.concat(tables, ignore_index=True)
     scores = scores[[name for name in scores.columns if name not in (FLOOR, "description")] + [FLOOR, "description"]]

@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 from sccountsdiff import metrics
 from sccountsdiff.report._contest import NEAREST, Contest
 from sccountsdiff.report._scores import FLOOR, MODEL, score
+from sccountsdiff.report._shift import Effects
 from sccountsdiff.report._study import Study
 
+CONTROL, MEAN_SHIFT = "control", "mean shift"
 OF_RESPONSES = ("pearson_delta", "spearman_delta", "mse_delta", "top_response_overlap")
 OF_GENES = ("de_overlap", "de_precision", "de_recall", "de_direction_match", "de_lfc_spearman")
 #: Metrics of the card, and what each compares: counts, embedded cells, responses or differential genes.
 ON_CARD = ("gene_total_variation", "library_size_distance", "mmd2", "pearson_delta", "de_overlap")
 
 
-def reference_cells(on: Study, cells: Contest) -> dict[str, NDArray[np.float64]]:
-    """Reference of each condition: training cells of the control of its group, or of all other conditions.
+def effects_of(on: Study, cells: Contest) -> Effects | None:
+    """Perturbations and controls, if the model knows them.
 
     Parameters
     ----------
@@ -31,25 +33,37 @@ def reference_cells(on: Study, cells: Contest) -> dict[str, NDArray[np.float64]]
 
     Returns
     -------
-    Name of a condition -> counts ``(n_cells, n_genes)``; conditions that are a control have none.
+    None if the model was set up without a control.
     """
     setup = on.model.registry["setup_args"]
     control, key = setup.get("control"), setup.get("perturbation_key")
+    return None if control is None or key is None else Effects(cells.basis, cells.keys.index(key), control)
+
+
+def reference_cells(cells: Contest, effects: Effects | None) -> dict[str, NDArray[np.float64]]:
+    """Reference of each condition: training cells of the control of its group, or of all other conditions.
+
+    Parameters
+    ----------
+    cells
+        The contest.
+    effects
+        Of :func:`effects_of`.
+
+    Returns
+    -------
+    Name of a condition -> counts ``(n_cells, n_genes)``; conditions that are a control have none.
+    """
     basis = cells.basis
-    if control is None or key is None:
-        others = {name: basis.counts[basis.labels != name] for name in cells.names}
-        return {name: counts for name, counts in others.items() if len(counts)}
-    place = cells.keys.index(key)
-    parts = {name: name.split(" / ") for name in cells.names}
-    controls = {
-        name: " / ".join([*part[:place], control, *part[place + 1 :]])
-        for name, part in parts.items()
-        if part[place] != control
-    }
-    return {name: basis.of(base) for name, base in controls.items() if len(basis.of(base))}
+    if effects is None:
+        found = {name: basis.counts[basis.labels != name] for name in cells.names}
+    else:
+        perturbed = [name for name in cells.names if effects.perturbation(name) != effects.control]
+        found = {name: basis.of(effects.control_of(name)) for name in perturbed}
+    return {name: counts for name, counts in found.items() if len(counts)}
 
 
-def responses(question: str, cells: Contest, reference: Mapping[str, NDArray]) -> pd.DataFrame:
+def responses(question: str, cells: Contest, reference: Mapping[str, NDArray], effects: Effects | None) -> pd.DataFrame:
     """Scores of responses, averaged over conditions.
 
     Parameters
@@ -60,19 +74,24 @@ def responses(question: str, cells: Contest, reference: Mapping[str, NDArray]) -
         The contest.
     reference
         Of :func:`reference_cells`.
+    effects
+        Of :func:`effects_of`; adds the baselines of perturbation studies.
 
     Returns
     -------
     Table of :func:`sccountsdiff.report.score`; empty without a reference.
     """
-    tables = [_one(question, cells, name, base) for name, base in reference.items()]
-    if not tables:
+    if not reference:
         return pd.DataFrame()
-    mean, names = tables[0].copy(), [MODEL, NEAREST, FLOOR]
+    rivals = {name: _rivals(cells, name) for name in reference}
+    for name, base in reference.items() if effects is not None else ():
+        rivals[name] |= {CONTROL: base, MEAN_SHIFT: effects.shifted_control(name, seed=0)}
+    tables = [_one(question, cells.real.of(name), base, rivals[name]) for name, base in reference.items()]
+    mean, names = tables[0].copy(), list(rivals[next(iter(reference))])
     values = np.stack([table[names].to_numpy(float) for table in tables])
     known = ~np.isnan(values)
     mean[names] = np.where(known.any(0), np.where(known, values, 0).sum(0) / np.maximum(known.sum(0), 1), np.nan)
-    return pd.concat([mean, _discrimination(question, cells, reference)])
+    return pd.concat([mean, _discrimination(question, cells, reference, rivals)])
 
 
 def card(cells: Contest, pca: metrics.LogPCA, reference: Mapping[str, NDArray]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -116,10 +135,8 @@ def _equal(real: NDArray, part: NDArray) -> NDArray:
     return part[np.random.default_rng(0).permutation(len(part))[: len(real)]]
 
 
-def _one(question: str, cells: Contest, name: str, base: NDArray) -> pd.DataFrame:
+def _one(question: str, real: NDArray, base: NDArray, rivals: Mapping[str, NDArray]) -> pd.DataFrame:
     """Scores of the response of one condition."""
-    real = cells.real.of(name)
-    rivals = _rivals(cells, name)
     measured = metrics.differential_genes(real, base)
     found = {who: metrics.differential_genes(_equal(real, part), base) for who, part in rivals.items()}
     return pd.concat(
@@ -130,14 +147,16 @@ def _one(question: str, cells: Contest, name: str, base: NDArray) -> pd.DataFram
     )
 
 
-def _discrimination(question: str, cells: Contest, reference: Mapping[str, NDArray]) -> pd.DataFrame:
+def _discrimination(
+    question: str, cells: Contest, reference: Mapping[str, NDArray], rivals: Mapping[str, Mapping[str, NDArray]]
+) -> pd.DataFrame:
     """Whether each response is closest to its own measurement; nothing for fewer than three conditions."""
     if len(reference) < 3:
         return pd.DataFrame()
     measured = {name: metrics.response(cells.real.of(name), base) for name, base in reference.items()}
     entrants = {
-        who: {name: metrics.response(_rivals(cells, name)[who], base) for name, base in reference.items()}
-        for who in (MODEL, NEAREST, FLOOR)
+        who: {name: metrics.response(rivals[name][who], base) for name, base in reference.items()}
+        for who in rivals[next(iter(reference))]
     }
     return score(question, ["discrimination_score"], {who: (measured, given) for who, given in entrants.items()})
 

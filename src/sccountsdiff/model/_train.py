@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from scvi.data import AnnDataManager
 from scvi.model.base import UnsupervisedTrainingMixin
 
+from sccountsdiff.model._annbatch import AnnbatchMixin
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest
 from sccountsdiff.model._compat import devices_dsp
 from sccountsdiff.model._plan import DiffusionTrainingPlan
@@ -47,7 +48,7 @@ def default_max_epochs(n_cells: int, batch_size: int) -> int:
     return max(1, min(1000, math.ceil(steps / steps_per_epoch)))
 
 
-class TrainMixin(UnsupervisedTrainingMixin):
+class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
     """Training of a count-diffusion model."""
 
     _data_splitter_cls = CountsDataSplitter

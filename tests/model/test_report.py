@@ -22,19 +22,20 @@ from sccountsdiff.report._shift import Effects
 @pytest.fixture
 def new_cells(make_adata):
     """Cells of the population that the model was trained on, which it has not seen."""
-    return make_adata(seed=1, n_cells=150)
+    return make_adata(seed=1, n_cells=90)
 
 
 @pytest.fixture(autouse=True)
-def _no_umap(monkeypatch):
-    """UMAP compiles for many seconds; any positions will do."""
+def _fast(monkeypatch):
+    """Small forests, coarse figures, and no UMAP, which compiles for many seconds: any positions will do."""
 
     def place(cells, **_):
         cells.obsm["X_umap"] = np.zeros((cells.n_obs, 2))
 
     monkeypatch.setattr("scanpy.pp.neighbors", lambda *_, **__: None)
     monkeypatch.setattr("scanpy.tl.umap", place)
-    monkeypatch.setattr("sccountsdiff.metrics.classifiers.N_TREES", 10)
+    monkeypatch.setattr("sccountsdiff.metrics.classifiers.N_TREES", 5)
+    monkeypatch.setattr("sccountsdiff.report._page.DPI", 20)
     monkeypatch.setattr(
         "sccountsdiff.pl._embedding._project",
         lambda layers, generated, n_pcs, seed: [np.zeros((part.shape[0], 2)) for part in (*layers, *generated)],

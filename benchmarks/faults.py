@@ -75,6 +75,9 @@ def in_a_process(work: Callable[[], None]) -> tuple[int, str]:
 
     def run() -> None:
         torch.set_num_threads(1)
+        nowhere = os.open(os.devnull, os.O_WRONLY)  # or a log file would be too large as well
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 whatever it is, the parent is told

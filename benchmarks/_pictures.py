@@ -141,8 +141,8 @@ def digits(seed: int) -> Pictures:
         widths=(16, 32),
         n_blocks=1,
         batch_size=64,
-        n_steps=600,
-        n_walk=25,
+        n_steps=5000,
+        n_walk=50,
     )
 
 

@@ -5,7 +5,7 @@ under the paper's cosine schedule and loss, the class of the image is the condit
 binomial births, at several guidance scales (``guidance_2``) and attrition rates (``attrition_0.02``, of the admissible
 maximum, at guidance 1).
 
-``digits``, the 8 x 8 digits of scikit-learn (counts 0 to 16), run anywhere in minutes: 1,000 images train the network
+``digits``, the 8 x 8 digits of scikit-learn (counts 0 to 16), run anywhere in five minutes a seed: 1,000 images train the network
 and the classifiers that judge, 500 are what samples are compared with, and samples are asked for with the labels of the
 other 297, which are themselves scored as ``real``, the floor. Scores: ``accuracy`` of a classifier of real digits on
 samples, ``frechet`` distance in the features of a perceptron, ``nearest`` (distance to the nearest training image over
@@ -14,18 +14,19 @@ that of held-out images; far below 1 is copying), and ``mean_ratio`` (brightness
 ``cifar10`` and ``celeba`` need torchvision, ``torchmetrics[image]``, the data in ``SCCOUNTSDIFF_IMAGES`` and days of a
 GPU; their score is the FID. They have not been run for the tables of this repository.
 
-``--figure FILE`` draws samples of the first seed, one column per class.
+``--figure FILE`` draws samples of the first seed, one column per class; ``--curves FILE`` draws the recorded scores over
+guidance scale and attrition.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from _core import fit
 from _pictures import LABEL, PICTURES, Pictures
+from _pictures_figure import draw_curves, draw_tiles
 from _record import Record, arguments, run
 from _unet import UNet
 from torch import Tensor
@@ -35,8 +36,8 @@ from sccountsdiff.objective import Objective, PaperWeighting, ScheduledSurvival
 from sccountsdiff.process import BinomialBirths, CosineSchedule, Thinning
 from sccountsdiff.sampling import RescaledAttrition, Sampler, survival_grid
 
-GUIDANCE = {f"guidance_{scale:g}": (scale, 0.0) for scale in (1, 2, 4, 0)}
-ATTRITION = {f"attrition_{eta:g}": (1.0, eta) for eta in (0.02, 0.1, 0.5)}
+GUIDANCE = {f"guidance_{scale:g}": (scale, 0.0) for scale in (0, 0.5, 1, 1.5, 2, 3, 4)}
+ATTRITION = {f"attrition_{eta:g}": (1.0, eta) for eta in (0.02, 0.05, 0.1, 0.2, 0.5)}
 #: Name of a setting -> (guidance scale, attrition).
 SETTINGS = {**GUIDANCE, **ATTRITION}
 SCORES = {"accuracy": 3, "frechet": 1, "nearest": 2, "mean_ratio": 3, "fid": 2}
@@ -79,30 +80,14 @@ def draw(pictures: Pictures, network: UNet, labels: Tensor, setting: tuple[float
     return torch.cat(drawn).clamp(0, pictures.max_count)
 
 
-def figure(path: Path, pictures: Pictures, draw_setting: Callable[[tuple[float, float], Tensor], Tensor]) -> None:
-    """Draw samples at each setting, with the same ten labels in each row."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    labels = torch.unique(pictures.real_labels, dim=0)[:10]
-    fig, axes = plt.subplots(len(SETTINGS), 1, figsize=(6, 0.75 * len(SETTINGS)), constrained_layout=True)
-    for axis, (name, setting) in zip(axes, SETTINGS.items(), strict=True):
-        tiles = draw_setting(setting, labels)
-        axis.imshow(torch.cat([*tiles], -1).permute(1, 2, 0) / pictures.max_count, cmap="gray_r", vmin=0, vmax=1)
-        axis.set_ylabel(name.replace("_", " "), rotation=0, ha="right", va="center")
-        axis.set(xticks=[], yticks=[])
-    fig.savefig(path, dpi=100)
-
-
 def main() -> None:
     """Fill the record and print the tables."""
     parser = arguments(__doc__, ("real", *SETTINGS), PICTURES)
-    parser.set_defaults(data=["digits"], seeds=[0])
+    parser.set_defaults(data=["digits"])
     parser.add_argument("--training-steps", type=int, default=None, help="fewer are a smoke test")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--figure", type=Path, default=None, help="also draw samples into this file")
+    parser.add_argument("--curves", type=Path, default=None, help="also draw scores into this file")
     options = parser.parse_args()
     record = Record(options.results / "images.csv")
 
@@ -118,7 +103,13 @@ def main() -> None:
     if options.figure is not None:
         seed = options.seeds[0]
         pictures, network = trained(options.data[0], seed, options.training_steps, options.device)
-        figure(options.figure, pictures, lambda setting, labels: draw(pictures, network, labels, setting, seed))
+        labels = torch.unique(pictures.real_labels, dim=0)[:10]
+        tiles = {name: draw(pictures, network, labels, setting, seed) for name, setting in SETTINGS.items()}
+        draw_tiles(options.figure, {name: images / pictures.max_count for name, images in tiles.items()})
+    if options.curves is not None:
+        guidance = {name: scale for name, (scale, _) in GUIDANCE.items()}
+        attrition = {"guidance_1": 0.0} | {name: eta for name, (_, eta) in ATTRITION.items()}
+        draw_curves(options.curves, record, options.data[0], {"guidance scale": guidance, "attrition": attrition})
     for score, digits in SCORES.items():
         print(f"\n{score}\n\n{record.table(score, digits)}")
 

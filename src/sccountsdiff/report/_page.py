@@ -136,7 +136,7 @@ def page(title: str, verdict: Verdict, sections: Iterable[Section], versions: Ma
 
 
 def score_table(scores: pd.DataFrame, questions: Mapping[str, str]) -> str:
-    """Table of scores, grouped by question; the best of model and baselines is bold.
+    """Tables of scores, one for each question; the best of model and baselines is bold.
 
     Parameters
     ----------
@@ -149,14 +149,10 @@ def score_table(scores: pd.DataFrame, questions: Mapping[str, str]) -> str:
     -------
     HTML.
     """
-    names = entrants_of(scores)
-    header = "".join(f"<th>{html.escape(name)}</th>" for name in ("score", "better", *names, ""))
-    lines = ["<div class=wide><table>", f"<tr>{header}</tr>"]
-    for question, rows in scores.groupby("question", sort=False):
-        lines.append(f"<tr><td class=group colspan={len(names) + 3}>{html.escape(question)}</td></tr>")
-        lines.append(f"<tr><td class=asked colspan={len(names) + 3}>{html.escape(questions[question])}</td></tr>")
-        lines += [_score_row(row, names) for _, row in rows.iterrows()]
-    return "\n".join([*lines, "</table></div>"])
+    return "\n".join(
+        f"<h3>{html.escape(question)}</h3>\n<p class=asked>{html.escape(questions[question])}</p>\n{_scores_of(rows)}"
+        for question, rows in scores.groupby("question", sort=False)
+    )
 
 
 def plain_table(frame: pd.DataFrame) -> str:
@@ -219,6 +215,14 @@ def figure(exhibit: Exhibit) -> Section:
         f"<figcaption>{html.escape(exhibit.caption)}</figcaption>\n</figure>"
     )
     return Section(exhibit.title, body)
+
+
+def _scores_of(rows: pd.DataFrame) -> str:
+    """Scores of one question, with columns for those who answered it."""
+    names = [name for name in entrants_of(rows) if rows[name].notna().any()]
+    header = "".join(f"<th>{html.escape(name)}</th>" for name in ("score", "better", *names, ""))
+    lines = "\n".join(_score_row(row, names) for _, row in rows.iterrows())
+    return f"<div class=wide><table class=scores>\n<tr>{header}</tr>\n{lines}\n</table></div>"
 
 
 def _score_row(row: pd.Series, names: Sequence[str]) -> str:

@@ -70,7 +70,7 @@ class OutlierLaw:
         return self._mixed([law.cdf(count) for law in self.laws])
 
     def ppf(self, level):
-        return next(count for count in range(10_000) if self.cdf(count) >= level)
+        return np.searchsorted(self.cdf(np.arange(10_000)), level)
 
 
 #: Maker from rate and survival, law of the missing molecules from their mean, survivals at which it has a closed form.

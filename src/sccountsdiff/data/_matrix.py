@@ -72,7 +72,9 @@ def _read(matrix: Any, rows: slice | NDArray[np.integer]) -> Any:
     if isinstance(rows, slice) or isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
         return _in_memory(matrix[rows])
     unique, inverse = np.unique(rows, return_inverse=True)
-    return _in_memory(_in_memory(matrix[_question(matrix, unique)])[inverse])
+    block = _in_memory(matrix[_question(matrix, unique)])
+    # A large buffer of cells comes in the order of the file: it is not copied to be put into order.
+    return block if np.array_equal(unique, rows) else _in_memory(block[inverse])
 
 
 def _extent(rows: slice | NDArray[np.integer]) -> str:

@@ -16,12 +16,16 @@ from torch import Tensor
 from sccountsdiff.model._method import Engine, Method
 from sccountsdiff.model._question import View
 
+_EXPECTED = "expected counts; a test of differences between groups must not use them (see test_markers)"
+
 
 class Answer(ABC):
     """What to compute of each minibatch."""
 
     #: Whether it is read off the closed form of each entry.
     closed_form: ClassVar[bool]
+    #: What the results are, for whoever finds them in a file.
+    holds: ClassVar[str]
 
     @abstractmethod
     def names(self, name: str) -> list[str]:
@@ -46,6 +50,7 @@ class Mean(Answer):
     """Expected counts, in closed form."""
 
     closed_form: ClassVar[bool] = True
+    holds: ClassVar[str] = _EXPECTED
 
     def names(self, name: str) -> list[str]:
         """The name itself."""
@@ -66,6 +71,7 @@ class MeanAndVariance(Answer):
     """Expected counts and the variance of the count of each entry, in closed form."""
 
     closed_form: ClassVar[bool] = True
+    holds: ClassVar[str] = f"variance of each count beside {_EXPECTED}"
 
     def names(self, name: str) -> list[str]:
         """The name itself and ``<name>_variance``."""
@@ -93,6 +99,7 @@ class Quantiles(Answer):
     """
 
     closed_form: ClassVar[bool] = True
+    holds: ClassVar[str] = "quantiles of the counts"
     levels: tuple[float, ...]
 
     def __post_init__(self) -> None:
@@ -126,6 +133,7 @@ class Draws(Answer):
     """
 
     closed_form: ClassVar[bool] = False
+    holds: ClassVar[str] = "counts drawn by the model; analyses of several are pooled (see pool_imputations)"
     n_samples: int | None = None
 
     def __post_init__(self) -> None:
@@ -160,6 +168,7 @@ class MeanOfDraws(Answer):
     """
 
     closed_form: ClassVar[bool] = False
+    holds: ClassVar[str] = _EXPECTED
     n_samples: int
 
     def __post_init__(self) -> None:

@@ -79,7 +79,20 @@ for notebook in (HERE.parent / "tutorials").glob("*.ipynb"):
     shutil.copy(notebook, HERE / "tutorials")
 
 # Public objects are defined in private modules; signatures name those, while the pages stand under the public names.
-ROOMS = ("model", "conditioning", "data", "datasets", "metrics", "nets", "objective", "pl", "process", "sampling")
+ROOMS = (
+    "model",
+    "conditioning",
+    "data",
+    "datasets",
+    "metrics",
+    "nets",
+    "objective",
+    "pl",
+    "process",
+    "report",
+    "sampling",
+    "stats",
+)
 
 
 def _public_names() -> dict[str, str]:

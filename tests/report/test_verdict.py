@@ -47,3 +47,14 @@ def test_verdicts(changes, tone, failed):
 
 def test_one_condition_needs_no_labels():
     assert not any("asked to be" in check.asked for check in verdict({}, n_conditions=1).checks)
+
+
+@pytest.mark.parametrize(("shift", "tone"), [(0.7, "good"), (0.9, "mixed")])
+def test_responses_must_beat_the_mean_shift(shift, tone):
+    scores = pd.DataFrame(
+        GOOD | {"pearson_delta": (0.8, 0.0, 0.95)}, index=["sccountsdiff", "independent genes", "floor"]
+    ).T
+    scores["mean shift"] = shift
+    found = judge(Measured(scores, mmd2_floor=0.002, real_accuracy=0.91, n_conditions=3, n_cells=140))
+    assert found.tone == tone
+    assert "Pearson-delta 0.80" in found.checks[-1].found

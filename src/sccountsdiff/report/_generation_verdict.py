@@ -8,6 +8,7 @@ import pandas as pd
 
 from sccountsdiff.report._contest import INDEPENDENT
 from sccountsdiff.report._page import Check, Verdict
+from sccountsdiff.report._responses import MEAN_SHIFT
 from sccountsdiff.report._scores import FLOOR, MODEL
 
 MMD_OVER_FLOOR = 1.5
@@ -69,6 +70,7 @@ def judge(measured: Measured) -> Verdict:
     correlation, copied = _correlations(measured), _copies(measured)
     checks = [_distance(measured), correlation, _classifier(measured), _library(measured)]
     checks += [*([_labels(measured)] if measured.n_conditions > 1 else ()), copied]
+    checks += [_responds(measured)] if MEAN_SHIFT in measured.scores else []
     bad = _shuffled(measured) or measured.of("copied_fraction") > COPYING
     tone = "bad" if bad else "good" if all(check.holds for check in checks) else "mixed"
     headline = {
@@ -126,3 +128,9 @@ def _copies(measured: Measured) -> Check:
     copied = measured.of("copied_fraction")
     found = f"{copied:.1%} closer to a training cell than 95 % of held-out cells are"
     return Check(f"no copies of training cells (at most {LARGEST_COPIED:.0%})", found, copied <= LARGEST_COPIED)
+
+
+def _responds(measured: Measured) -> Check:
+    ours, shift, floor = (measured.of("pearson_delta", who) for who in (MODEL, MEAN_SHIFT, FLOOR))
+    found = f"Pearson-delta {ours:.2f}; mean shift {shift:.2f}, other real cells {floor:.2f}"
+    return Check("responses are predicted better than by the mean shift", found, ours > shift)

@@ -32,6 +32,7 @@ def test_plain_call_writes_a_layer_and_a_note(trained, data):
     assert trained.impute(data) is None
     assert data.layers["imputed"].shape == data.shape
     assert data.uns["sccountsdiff"]["imputed"]["replace"] == "all"
+    assert "must not use" in data.uns["sccountsdiff"]["imputed"]["holds"]
     assert (data.layers["counts"] != counts).nnz == 0
     np.testing.assert_array_equal(data.X, x)
 

@@ -157,6 +157,7 @@ class ImputeMixin(ExpressionMixin):
             check_depth(job, question, data.obs_names)
             note = provenance(
                 "impute",
+                holds=answer.holds,
                 replace=None if question.depth else replace,
                 mask=mask if isinstance(mask, str) else None if mask is None else "array",
                 target_depth=question.depth,

@@ -11,6 +11,7 @@ from sccountsdiff.data import (
     InvalidCountsError,
     check_counts,
     mcar_mask,
+    open_cells,
     read_rows,
     row_chunks,
     row_readable,
@@ -171,3 +172,10 @@ def test_a_damaged_store_says_where_and_what_to_do(rows, named):
         read_rows(Broken(), rows)
     assert f"Cells {named} of the counts could not be read" in caught.value.__notes__[0]
     assert "copy it again" in caught.value.__notes__[0]
+
+
+def test_files_that_cannot_be_opened_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="atlas.zarr does not exist"):
+        open_cells(tmp_path / "atlas.zarr")
+    with pytest.raises(ValueError, match=r"atlas.loom' must end in .h5ad or .zarr"):
+        open_cells(tmp_path / "atlas.loom")

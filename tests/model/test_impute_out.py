@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
+from itertools import cycle
 
 import anndata as ad
 import numpy as np
@@ -32,12 +33,6 @@ def data(make_adata):
     return cells
 
 
-@pytest.fixture(params=READERS)
-def path(request, tmp_path):
-    """A file of either kind."""
-    return tmp_path / f"imputed{request.param}"
-
-
 def results(found):
     """Layers in the order of their names, dense."""
     return dense([layer for _, layer in sorted(found.layers.items())])
@@ -49,8 +44,10 @@ def dense(returned):
     return np.stack([matrix.toarray() if sp.issparse(matrix) else np.asarray(matrix) for matrix in several])
 
 
-@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
-def test_files_hold_the_numbers_of_memory(trained, data, path, request_):
+# What a file can hold is tested on both kinds in tests/data; here each request goes to one of them.
+@pytest.mark.parametrize(("request_", "ending"), zip(REQUESTS.values(), cycle(READERS)), ids=REQUESTS)
+def test_files_hold_the_numbers_of_memory(trained, data, tmp_path, request_, ending):
+    path = tmp_path / f"imputed{ending}"
     assert trained.impute(data, out=path, batch_size=64, **request_) is None
     found = READERS[path.suffix](path)
     returned = trained.impute(data, batch_size=64, layer_added=None, **request_)
@@ -64,6 +61,17 @@ def test_files_hold_the_numbers_of_memory(trained, data, path, request_):
     assert all(layer.dtype == (np.int32 if drawn else np.float32) for layer in found.layers.values())
     notes = found.uns["sccountsdiff"]
     assert {notes[name]["method"] for name in found.layers} == {"impute"}
+
+
+@pytest.fixture(scope="module")
+def written(trained, make_adata, tmp_path_factory):
+    """Cells, and a request about them that a file answers."""
+    cells = make_adata(9)
+    cells.layers["hidden"] = mcar_mask(cells.shape, 1 / 3, seed=0)
+    given = {"mask": "hidden", "n_samples": 1, "n_steps": 2, "seed": 1, "batch_size": 240}
+    given["out"] = tmp_path_factory.mktemp("written") / "x.h5ad"
+    trained.impute(cells, **given)
+    return cells, given
 
 
 class Interrupted(Exception):
@@ -82,8 +90,9 @@ def interrupt(monkeypatch, after):
     monkeypatch.setattr(ResultStore, "write", failing)
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_an_interrupted_request_goes_on_to_the_same_numbers(trained, data, path, monkeypatch, after):
+@pytest.mark.parametrize(("after", "ending"), [(1, ".zarr"), (3, ".h5ad")])
+def test_an_interrupted_request_goes_on_to_the_same_numbers(trained, data, tmp_path, monkeypatch, after, ending):
+    path = tmp_path / f"imputed{ending}"
     options = {"mask": "hidden", "n_samples": 2, "n_steps": 4, "seed": 5, "batch_size": 50}
     with monkeypatch.context() as context:
         interrupt(context, after)
@@ -133,9 +142,8 @@ def test_an_open_seed_is_kept_over_an_interruption(trained, data, tmp_path, monk
         ({"batch_size": 70}, "chunk_size"),
     ],
 )
-def test_files_of_other_requests_are_refused(trained, data, tmp_path, options, differs):
-    given = {"mask": "hidden", "n_samples": 1, "n_steps": 2, "seed": 1, "batch_size": 240, "out": tmp_path / "x.zarr"}
-    trained.impute(data, **given)
+def test_files_of_other_requests_are_refused(trained, written, options, differs):
+    data, given = written
     with pytest.raises(FileExistsError, match=rf"differs in .*{differs} \("):
         trained.impute(data, **given | options)
 
@@ -152,37 +160,24 @@ def test_changed_counts_and_another_model_are_noticed(trained, data, adata, quic
         other.impute(data, out=tmp_path / "x.h5ad")
 
 
-KILLED = """
-import os, signal, sys
-import anndata, torch
-from sccountsdiff import CountsDiff
-from sccountsdiff.data import ResultStore
-
-torch.set_num_threads(1)
-folder = sys.argv[1]
-write = ResultStore.write
-
-
-def dying(self, chunk, *piece):
-    write(self, chunk, *piece)
-    if chunk == 2:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-ResultStore.write = dying
-cells = anndata.read_h5ad(f"{folder}/cells.h5ad")
-model = CountsDiff.load(f"{folder}/model", adata=cells, accelerator="cpu")
-model.impute(out=f"{folder}/imputed.h5ad", n_samples=1, seed=4, batch_size=50)
-"""
-
-
 def test_a_killed_process_is_resumed(trained, data, tmp_path):
-    data.write_h5ad(tmp_path / "cells.h5ad")
-    trained.save(tmp_path / "model")
-    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    options = {"n_samples": 1, "n_steps": 2, "seed": 4, "batch_size": 50}
+    write = ResultStore.write
+
+    def dying(self, chunk, *piece):
+        write(self, chunk, *piece)
+        if chunk == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work():
+        ResultStore.write = dying
+        trained.impute(data, out=tmp_path / "imputed.h5ad", **options)
+
+    process = multiprocessing.get_context("fork").Process(target=work)  # starts at once, and has the model
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert len(list((tmp_path / "imputed.h5ad.partial").glob("*.npz"))) == 3
-    options = {"n_samples": 1, "seed": 4, "batch_size": 50}
-    trained.impute(ad.read_h5ad(tmp_path / "cells.h5ad"), out=tmp_path / "imputed.h5ad", **options)
+    trained.impute(data, out=tmp_path / "imputed.h5ad", **options)
     whole = trained.impute(data, layer_added=None, **options)
     np.testing.assert_array_equal(results(ad.read_h5ad(tmp_path / "imputed.h5ad")), dense(whole))

@@ -61,16 +61,11 @@ def exhibits(on: Study, entries: Answer, pit: NDArray, genes: Sequence[str] | No
         pl.uncertainty(shown, basis=_BASIS, ax=_axes(1)[0]).figure,
     )
     if on.groupby is not None:
-        kept = groups(on.labels(shown), 5, MOST_GROUPS)
-        some = shown[np.isin(on.labels(shown), kept)].copy()
-        some.obs[on.groupby] = some.obs[on.groupby].astype(str).astype("category")
         yield Exhibit(
             "Before and after",
             "Training cells. Imputation fills gaps, it must not invent: a dot that appears in a group where the counts "
             "have none needs a reason.",
-            pl.dotplot(some, list(genes or _markers(some, on.groupby)), groupby=on.groupby, layers=(_COUNTS, _IMPUTED))[
-                0
-            ].figure,
+            _dots(on, shown, genes),
         )
     if on.model.history:
         yield Exhibit(
@@ -85,6 +80,14 @@ def _calibration(pit: NDArray) -> Figure:
     left, right = _axes(2)
     pl.pit_histogram(pit, ax=left)
     return pl.coverage(pit, ax=right).figure
+
+
+def _dots(on: Study, shown: AnnData, genes: Sequence[str] | None) -> Figure:
+    """Dot plots of the groups with enough cells."""
+    some = shown[np.isin(on.labels(shown), groups(on.labels(shown), 5, MOST_GROUPS))].copy()
+    some.obs[on.groupby] = some.obs[on.groupby].astype(str).astype("category")
+    chosen = list(genes or _markers(some, on.groupby))
+    return pl.dotplot(some, chosen, groupby=on.groupby, layers=(_COUNTS, _IMPUTED))[0].figure
 
 
 def _shown(on: Study) -> AnnData:

@@ -68,7 +68,9 @@ class DiffusionTrainingPlan(TrainingPlan):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Mean loss of the minibatch."""
-        loss = self.module.cell_loss(batch).mean() + self.module.penalty() / max(self.n_obs_training or 1, 1)
+        losses = self.module.cell_loss(batch)
+        n_cells = self.n_obs_training or len(losses) * self.trainer.num_training_batches
+        loss = losses.mean() + self.module.penalty() / n_cells
         # One number per epoch is logged: Lightning's own bookkeeping per step would cost as much as the data loader.
         self._loss_sum = self._loss_sum + loss.detach()
         self._n_steps += 1

@@ -11,7 +11,7 @@ processes run one after the other, nothing held in memory but what the package h
 
 Scores: ``peak_mb``, the largest resident memory of the process (``VmHWM``); ``cells_per_second`` on the wall;
 ``cells_per_cpu_second`` of processor time, to be compared where other work runs beside. Names and categories of the
-cells are held in memory by AnnData, about 0.15 KB a cell: what grows. The folder of ``--scratch`` needs about 20 KB a
+cells are held in memory by AnnData, and grow with their number. The folder of ``--scratch`` needs about 20 KB a
 cell while imputed counts are put together; the cells themselves are deleted with ``--delete``.
 """
 

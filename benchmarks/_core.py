@@ -6,13 +6,18 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from sccountsdiff.conditioning import Condition
 from sccountsdiff.nets import Denoiser
 from sccountsdiff.objective import Objective
 
 EMA_DECAY = 0.995
+
+
+def average_weights(average: Tensor, current: Tensor, n_averaged: Tensor) -> Tensor:
+    """Return the next average: short at first, or a short training would end with weights of its beginning."""
+    return average.lerp(current, max(1 - EMA_DECAY, 9 / (10 + float(n_averaged))))
 
 
 def descend(
@@ -31,7 +36,7 @@ def descend(
     generator = torch.Generator(device).manual_seed(seed)
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=1e-4)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=n_steps)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(EMA_DECAY))
+    average = AveragedModel(network, avg_fn=average_weights)
     network.train()
     for _ in range(n_steps):
         rows = torch.randint(n_rows, (batch_size,), generator=generator, device=device)

@@ -46,17 +46,19 @@ class GeneOffsets(nn.Module):
         with_levels = (key for key in keys if isinstance(key, CategoricalKey | CombinationKey))
         self.keys = tuple(key for key in with_levels if key.n_levels > first.get(key.name, key.n_levels))
         self.first = dict(first)
-        self.tables = nn.ModuleList(LevelTable(key.n_levels - first[key.name], n_genes) for key in self.keys)
-        for table in self.tables:
+        tables = [LevelTable(key.n_levels - first[key.name], n_genes) for key in self.keys]
+        for table in tables:
             nn.init.zeros_(table.weight)
+        self.tables = nn.ModuleList(tables)
 
     def named_tables(self) -> dict[str, LevelTable]:
         """Name of a key -> its offsets divided by their speed, ``(n_new_levels, n_genes)``."""
-        return {key.name: table for key, table in zip(self.keys, self.tables, strict=True)}
+        tables = [table for table in self.tables if isinstance(table, LevelTable)]
+        return {key.name: table for key, table in zip(self.keys, tables, strict=True)}
 
     def forward(self, logits: Tensor, condition: Condition) -> Tensor:
         """Logits ``(n_cells, n_outputs * n_genes)`` with the offsets of the cells' levels added to the first of each gene."""
-        for key, table in zip(self.keys, self.tables, strict=True):
+        for key, table in zip(self.keys, self.named_tables().values(), strict=True):
             value = condition.get(key.name)
             if value is None:
                 continue
@@ -67,4 +69,5 @@ class GeneOffsets(nn.Module):
 
     def penalty(self) -> Tensor | float:
         """Negative log prior of all offsets in nats, up to a constant."""
-        return sum((_SPEED * table.rows() / _SPREAD).square().sum() / 2 for table in self.tables) if self.keys else 0.0
+        scaled = [_SPEED * table.rows() / _SPREAD for table in self.named_tables().values()]
+        return sum((offset.square().sum() / 2 for offset in scaled), 0.0)

@@ -86,7 +86,7 @@ def test_draws_follow_their_seed_and_leave_the_global_state(trained):
     calls = [
         lambda seed: trained.get_normalized_expression(n_samples=2, return_mean=False, seed=seed),
         lambda seed: trained.posterior_predictive_sample(seed=seed).todense(),
-        lambda seed: trained.impute(n_samples=1, layer_added=None, seed=seed),
+        lambda seed: trained.impute(n_samples=1, layer_added=None, seed=seed)[0].toarray(),
         lambda seed: trained.generate(n_cells=4, seed=seed).X.toarray(),
         lambda seed: trained.get_elbo(return_mean=False, seed=seed),
     ]
@@ -156,6 +156,7 @@ def test_posterior_predictive_counts(trained):
     assert one.todense().mean() == pytest.approx(observed.mean(), rel=0.1)
 
 
+@pytest.mark.slow  # imports of scvi.criticism take seconds
 def test_posterior_predictive_check_of_scvi(trained, make_adata):
     from scvi.criticism import PosteriorPredictiveCheck
 

@@ -131,6 +131,7 @@ def test_joined_data_sets_train(make_adata, quick_train):
     assert (imputed.loc[joined.obs["study"] == "targeted", ["gene_1", "gene_29"]] > 0).all(axis=None)
 
 
+@pytest.mark.slow  # another process
 def test_a_new_process_knows_the_panels(panel_model, make_adata, tmp_path):
     panel_model.save(tmp_path / "model")
     make_adata(3).write_h5ad(tmp_path / "cells.h5ad")

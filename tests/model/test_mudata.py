@@ -176,6 +176,7 @@ def test_empirical_starts_take_cells_with_both(joint):
     assert (np.asarray(split_modalities(cells)["prot"].X.sum(1)) > 0).all()
 
 
+@pytest.mark.slow  # another process
 def test_saved_models_take_a_mudata_and_bring_their_joined_data(joint, query, make_adata, tmp_path):
     joint.save(tmp_path / "model", save_anndata=True)
     query.write_h5mu(tmp_path / "query.h5mu")

@@ -35,7 +35,8 @@ def from_folder(name: str):
 
 DATA = [
     pytest.param(shipped, id="pbmc68k"),
-    *(pytest.param(from_folder(name), id=name, marks=pytest.mark.data) for name in ("kang_ifnb", "zeisel_ercc")),
+    pytest.param(from_folder("kang_ifnb"), id="kang_ifnb", marks=pytest.mark.data),
+    pytest.param(from_folder("zeisel_ercc"), id="zeisel_ercc", marks=[pytest.mark.data, pytest.mark.slow]),
 ]
 
 

@@ -47,7 +47,12 @@ class ConditionEncoder(nn.Module):
         return torch.stack(tokens, 1) if tokens else self.null_tokens.new_zeros(n_cells, 0, self.width)
 
     def tables(self) -> Iterator[tuple[str, LevelTable, Tensor]]:
-        """Keys that have a vector for each level: name, table and null token ``(width,)``."""
+        """Walk through the keys that have a vector for each level.
+
+        Yields
+        ------
+        Name of the key, its table, and its null token of shape ``(width,)``.
+        """
         for key, encoder, null_token in zip(self.keys, self.encoders, self.null_tokens, strict=True):
             yield from ((key.name, part, null_token) for part in encoder.modules() if isinstance(part, LevelTable))
 

@@ -37,7 +37,12 @@ class LevelTable(nn.Embedding):
         return self.num_embeddings
 
     def rows(self) -> Tensor:
-        """All vectors, ``(n_levels, width)``."""
+        """Read all vectors, kept ones without gradient.
+
+        Returns
+        -------
+        Vectors of shape ``(n_levels, width)``.
+        """
         if self.n_kept == 0:
             return self.weight
         return torch.cat([self.weight[: self.n_kept].detach(), self.weight[self.n_kept :]])

@@ -17,7 +17,7 @@ _PRIOR_MOLECULES = 1.0
 
 
 def cluster_cells(counts: Counts, n_clusters: int, n_components: int = 20, seed: int = 0) -> NDArray[np.int64]:
-    """k-means of principal components of log1p(CP10k), the best of ten starts.
+    """Cluster cells by k-means of principal components of log1p(CP10k), the best of ten starts.
 
     Parameters
     ----------

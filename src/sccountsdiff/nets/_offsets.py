@@ -52,7 +52,12 @@ class GeneOffsets(nn.Module):
         self.tables = nn.ModuleList(tables)
 
     def named_tables(self) -> dict[str, LevelTable]:
-        """Name of a key -> its offsets divided by their speed, ``(n_new_levels, n_genes)``."""
+        """Read the offsets of each key.
+
+        Returns
+        -------
+        Name of a key -> its offsets divided by their speed, ``(n_new_levels, n_genes)``.
+        """
         tables = [table for table in self.tables if isinstance(table, LevelTable)]
         return {key.name: table for key, table in zip(self.keys, tables, strict=True)}
 
@@ -68,6 +73,11 @@ class GeneOffsets(nn.Module):
         return logits
 
     def penalty(self) -> Tensor | float:
-        """Negative log prior of all offsets in nats, up to a constant."""
+        """Sum the squared offsets on the scale of their prior.
+
+        Returns
+        -------
+        Negative log prior of all offsets in nats, up to a constant.
+        """
         scaled = [_SPEED * table.rows() / _SPREAD for table in self.named_tables().values()]
         return sum((offset.square().sum() / 2 for offset in scaled), 0.0)

@@ -103,6 +103,6 @@ def _relative_distance(real: NDArray, generated: NDArray) -> float:
 
 
 def _square_root(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root of a symmetric matrix without negative eigenvalues, but for rounding."""
+    """Root of a symmetric matrix without negative eigenvalues, but for rounding (where that of POT is NaN)."""
     values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

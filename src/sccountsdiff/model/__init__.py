@@ -9,6 +9,7 @@ from sccountsdiff.model._inference import BoundEstimate
 from sccountsdiff.model._method import METHODS, Direct, Method, RePaint
 from sccountsdiff.model._order import BlockShuffled, Shuffled
 from sccountsdiff.model._read import CellsRead, read_cells
+from sccountsdiff.model._reference import constructor_arguments
 from sccountsdiff.model._train import default_max_epochs
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Shard",
     "Shuffled",
     "UntrustedFileError",
+    "constructor_arguments",
     "default_max_epochs",
     "read_cells",
 ]

@@ -69,4 +69,4 @@ class Generation(Job):
         return map(self._begin, chunks)
 
     def _begin(self, chunk: int) -> Iterator[NDArray[Any]]:
-        return (counts for counts in self.begin.inputs(self.making.plan, self.making.cells(chunk)))
+        yield from self.begin.inputs(self.making.plan, self.making.cells(chunk))  # read only if somebody looks

@@ -55,9 +55,7 @@ class Reference:
     @property
     def constructor(self) -> dict[str, Any]:
         """Arguments of the constructor, but for the data."""
-        given = self.attributes["init_params_"]
-        more = {name: value for group in given["kwargs"].values() for name, value in group.items()}
-        return given["non_kwargs"] | more
+        return constructor_arguments(self.attributes["init_params_"])
 
     @property
     def sources(self) -> tuple[ConditionSource, ...]:
@@ -78,6 +76,22 @@ class Reference:
     def population(self) -> Population | None:
         """The cells it was trained on, as it remembers them."""
         return self.attributes["population_"]
+
+
+def constructor_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that a model was made with, but for the data.
+
+    Parameters
+    ----------
+    given
+        The ``init_params_`` of the model: named arguments, and groups of further ones.
+
+    Returns
+    -------
+    Name -> value.
+    """
+    more = {name: value for group in given["kwargs"].values() for name, value in group.items()}
+    return {**given["non_kwargs"], **more}
 
 
 def reference_of(model_class: type[BaseModelClass], given: Any) -> Reference:

@@ -8,9 +8,8 @@ from typing import final
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import CategoricalKey, CombinationKey, Condition, Key, LevelTable
+from sccountsdiff.nets._heads import FAST
 
-#: Offsets move this many times faster than other weights: a whole table of genes has to be learned from few cells.
-_SPEED = 20.0
 #: Standard deviation of an offset that is expected beforehand, as a log ratio of shares.
 _SPREAD = 0.5
 
@@ -68,7 +67,7 @@ class GeneOffsets(nn.Module):
             if value is None:
                 continue
             new = key.members(key.fill(value, key.is_null(value)))[:, self.first[key.name] :]
-            offset = _SPEED * (new.to(logits.device) @ table.rows())
+            offset = FAST * (new.to(logits.device) @ table.rows())
             logits = logits + nn.functional.pad(offset, (0, logits.shape[-1] - offset.shape[-1]))
         return logits
 
@@ -79,5 +78,5 @@ class GeneOffsets(nn.Module):
         -------
         Negative log prior of all offsets in nats, up to a constant.
         """
-        scaled = [_SPEED * table.rows() / _SPREAD for table in self.named_tables().values()]
+        scaled = [FAST * table.rows() / _SPREAD for table in self.named_tables().values()]
         return sum((offset.square().sum() / 2 for offset in scaled), 0.0)

@@ -211,7 +211,7 @@ def _dot_panel(
 def _dots(adata: AnnData, layer: str, genes: list[str], groups: pd.Series) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Colours and sizes of the dots of a layer: tables of groups by genes."""
     columns = adata.var_names.get_indexer(genes)
-    normalised = log_cp10k(adata.layers[layer])[:, columns]
+    normalised = log_cp10k(adata.layers[layer], columns)
     seen = dense(adata.layers[layer][:, columns]) > 0.5
     return tuple(pd.DataFrame(part, columns=genes).groupby(groups.to_numpy()).mean() for part in (normalised, seen))
 

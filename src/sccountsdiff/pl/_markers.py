@@ -68,7 +68,7 @@ def markers(
     library_size = np.asarray(adata.layers[layers[0]].sum(1)).ravel()
     rows = [_spread(np.flatnonzero(groups == group), library_size, n_rows) for group in groups.cat.categories]
     columns = adata.var_names.get_indexer(list(genes))
-    images = [log_cp10k(adata.layers[layer])[np.ix_(np.concatenate(rows), columns)] for layer in layers]
+    images = [log_cp10k(adata.layers[layer], columns)[np.concatenate(rows)] for layer in layers]
     vmax = np.quantile(images[0], 0.99)
     edges = np.arange(len(rows) + 1) * n_rows - 0.5
     for ax, layer, image in zip(axes, layers, images, strict=True):

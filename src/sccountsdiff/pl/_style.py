@@ -59,8 +59,8 @@ def dense(counts: Counts) -> npt.NDArray:
     return np.asarray(counts.toarray() if sparse.issparse(counts) else counts, dtype=np.float64)
 
 
-def log_cp10k(counts: Counts) -> npt.NDArray:
-    """``log1p`` of counts per ten thousand, ``(n_cells, n_genes)``; empty cells stay zero."""
-    values = dense(counts)
-    size = values.sum(1, keepdims=True)
-    return np.log1p(values / np.where(size > 0, size, 1.0) * 1e4)
+def log_cp10k(counts: Counts, genes: npt.ArrayLike | slice = slice(None)) -> npt.NDArray:
+    """``log1p`` of counts per ten thousand, of some columns or all, dense; empty cells stay zero."""
+    values = counts.tocsr() if sparse.issparse(counts) else np.asarray(counts)
+    size = np.asarray(values.sum(1), dtype=np.float64).reshape(-1, 1)
+    return np.log1p(dense(values[:, genes]) / np.where(size > 0, size, 1.0) * 1e4)

@@ -124,7 +124,7 @@ def generation(
     reference = reference_cells(cells, effects)
     tables = [
         _of_counts(cells),
-        _as_a_whole(cells, real, embedded, seed),
+        _as_a_whole(cells, real, embedded),
         _conditional(cells, real, basis, embedded),
         _novelty(cells, real, pca.transform(on.train_read.counts), embedded),
         responses(RESPONSES, cells, reference, effects),
@@ -149,7 +149,7 @@ def _of_counts(cells: Contest) -> pd.DataFrame:
     return score(COUNTS, OF_COUNTS, {name: (cells.real.counts, part.counts) for name, part in cells.entrants.items()})
 
 
-def _as_a_whole(cells: Contest, real: NDArray, embedded: Mapping[str, NDArray], seed: int) -> pd.DataFrame:
+def _as_a_whole(cells: Contest, real: NDArray, embedded: Mapping[str, NDArray]) -> pd.DataFrame:
     """Scores in the embedding, at equal numbers of generated cells, and of the genes' correlations."""
     raw = {name: (cells.real.counts, part.counts) for name, part in cells.entrants.items()}
     return pd.concat(

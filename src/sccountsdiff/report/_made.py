@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sccountsdiff.data import digest
+from sccountsdiff.model import constructor_arguments
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def provenance(study: Study, extra: Mapping[str, object]) -> dict[str, object]:
     history = model.history or {}
     bound = history["elbo_validation"].iloc[:, 0].astype(float).min() if "elbo_validation" in history else None
     return {
-        "model": f"{type(model).__name__}, {_given(_constructor(model)) or 'default settings'}",
+        "model": f"{type(model).__name__}, {_given(constructor_arguments(model.init_params_)) or 'default settings'}",
         "set up with": _given(model.registry["setup_args"]) or "counts alone",
         "training": f"{len(history.get('train_loss', ()))} epochs on {len(model.train_indices):,} cells"
         + (f"; best bound on validation cells {bound:.1f} nats per cell" if bound is not None else ""),
@@ -85,12 +86,6 @@ def provenance(study: Study, extra: Mapping[str, object]) -> dict[str, object]:
         "written": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         **extra,
     }
-
-
-def _constructor(model: Any) -> dict[str, Any]:
-    """Arguments that the model was made with."""
-    given = model.init_params_
-    return {**given["non_kwargs"], **{name: value for part in given["kwargs"].values() for name, value in part.items()}}
 
 
 def _given(arguments: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -46,20 +47,34 @@ def expected_counts(model: CountsDiff) -> np.ndarray:
     return np.asarray(values, dtype=np.float64)
 
 
-def predictive(model: CountsDiff, counts: sp.csr_matrix, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and size of the negative binomials that the model predicts for cells with hidden entries.
+class Predictive(NamedTuple):
+    """What the model says of the hidden entries of some cells, one after the other."""
 
-    Both have shape ``(n_cells, n_genes)``. What :meth:`CountsDiff.impute` returns are the means and quantiles of these
-    laws; a PIT needs the laws themselves.
+    #: Means ``(n_hidden,)``.
+    mean: np.ndarray
+    #: Probability of less than what came, and of no more ``(n_hidden,)``.
+    below: np.ndarray
+    at: np.ndarray
+    #: Draws, each entry by itself ``(n_draws, n_hidden)``.
+    draws: np.ndarray
+
+
+@torch.inference_mode()
+def predictive(
+    model: CountsDiff, counts: sp.csr_matrix, hidden: np.ndarray, seed: int, n_draws: int = 100
+) -> Predictive:
+    """Return the laws that the model predicts for hidden entries of cells.
+
+    What :meth:`CountsDiff.impute` returns are the means and quantiles of these laws; PIT and CRPS need the laws
+    themselves.
     """
-    means, sizes = [], []
-    for rows in np.array_split(np.arange(counts.shape[0]), max(1, counts.shape[0] // 256)):
-        shown = torch.as_tensor(np.where(hidden[rows], 0, counts[rows].toarray()), dtype=torch.float32)
-        alpha = torch.as_tensor(~hidden[rows], dtype=torch.float32)
-        library = shown.sum(-1).masked_fill((alpha == 0).any(-1), torch.nan)
-        with torch.inference_mode():
-            posterior = model.module.denoiser(shown, alpha, {LIBRARY_SIZE: library})
-        means.append(posterior.rate.double().numpy())
-        variance = posterior.rate_variance.double().numpy()
-        sizes.append(means[-1] ** 2 / np.maximum(variance, 1e-300))
-    return np.concatenate(means), np.concatenate(sizes)
+    generator, parts = torch.Generator().manual_seed(seed), []
+    for rows in np.array_split(np.arange(counts.shape[0]), max(1, counts.shape[0] // 128)):
+        whole, of_hidden = torch.as_tensor(counts[rows].toarray(), dtype=torch.float32), torch.as_tensor(hidden[rows])
+        shown, alpha = whole.masked_fill(of_hidden, 0), (~of_hidden).float()
+        library = shown.sum(-1).masked_fill(of_hidden.any(-1), torch.nan)
+        law = model.module.denoiser(shown, alpha, {LIBRARY_SIZE: library})
+        below = torch.where(whole > 0, law.cdf((whole - 1).clamp_min(0)), 0.0)
+        draws = [torch.poisson(law.draw_rate(generator), generator)[of_hidden] for _ in range(n_draws)]
+        parts.append([*(values[of_hidden] for values in (law.rate, below, law.cdf(whole))), torch.stack(draws)])
+    return Predictive(*(torch.cat(values, -1).double().numpy() for values in zip(*parts, strict=True)))

@@ -21,7 +21,7 @@ from sccountsdiff.nets import DENOISERS, GeneMLP
 DATASETS = ("pbmc68k", "pbmc3k")
 VARIANTS: dict[str, dict[str, object]] = {
     "default": {},
-    "head: mixture": {"head": "mixture"},
+    "head: conjugate": {"head": "conjugate"},
     "head: poisson": {"head": "poisson"},
     "head: softplus (paper)": {"head": "softplus"},
     "weighting: paper": {"weighting": "paper"},

@@ -19,7 +19,7 @@ from _record import Record, arguments, run
 
 DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis")
 SCVI = {"scvi_early": "early", "scvi_fixed": "fixed"}
-OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_mixture": {"head": "mixture"}}
+OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_conjugate": {"head": "conjugate"}}
 METHODS = (*SCVI, *OURS)
 N_SAMPLES = 200
 

@@ -16,7 +16,7 @@ components of log1p(CP10k) fitted on training cells:
 - ``copied_fraction``: part of the cells nearer to a training cell than 95 % of the held-out cells are.
 
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
-the name, as default settings have it or with the setting named; ``mixture`` is ``head="mixture"``, for genes with outliers.
+the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -46,9 +46,9 @@ EMPIRICAL["countsdiff_empirical_4_at_1%"] = {"n_steps": 4, "start": "empirical",
 GUIDED = {f"countsdiff_guidance_{scale}": {"n_steps": 20, "guidance": scale} for scale in (1.5, 2.0)}
 ATTRITION = {f"countsdiff_attrition_{part}": {"n_steps": 20, "attrition": part} for part in (0.05, 0.2)}
 BIRTHS = {f"countsdiff_{births}_births": {"n_steps": 20, "births": births} for births in ("posterior", "binomial")}
-MIXTURE = {f"countsdiff_mixture_zeros_{n}": {"n_steps": n} for n in (20, 200)}
-MIXTURE["countsdiff_mixture_empirical_4"] = {"n_steps": 4, "start": "empirical"}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | MIXTURE
+CONJUGATE = {"countsdiff_conjugate_zeros_20": {"n_steps": 20}}
+CONJUGATE["countsdiff_conjugate_empirical_4"] = {"n_steps": 4, "start": "empirical"}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE
 TRIVIAL = ("shuffled", "nb")
 SCVI = ("scvi_posterior", "scvi_prior")
 METHODS = ("real", *TRIVIAL, *OURS, *SCVI)
@@ -118,7 +118,7 @@ def split(data: str, seed: int) -> tuple[ad.AnnData, TypeRuler]:
 
 
 @functools.lru_cache(maxsize=1)
-def countsdiff_model(data: str, seed: int, max_epochs: int | None, head: str = "conjugate") -> CountsDiff:
+def countsdiff_model(data: str, seed: int, max_epochs: int | None, head: str = "mixture") -> CountsDiff:
     """Return CountsDiff fitted to the labelled training cells, with one of the heads."""
     from _training import QUIET, prepare
 
@@ -190,7 +190,7 @@ def main() -> None:
             return ruler.scores(trivial_cells(method, train, seed), labels)
         if method in SCVI:
             return ruler.scores(scvi_cells(method, scvi_model(data, seed, options.max_epochs), seed), labels)
-        model = countsdiff_model(data, seed, options.max_epochs, "mixture" if method in MIXTURE else "conjugate")
+        model = countsdiff_model(data, seed, options.max_epochs, "conjugate" if method in CONJUGATE else "mixture")
         start = time.perf_counter()
         cells = countsdiff_cells(method, model, seed)
         seconds = time.perf_counter() - start

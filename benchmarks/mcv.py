@@ -20,7 +20,7 @@ from _record import Record, arguments, run
 from sccountsdiff import metrics
 
 SCORES = ("poisson_deviance", "mse_counts", "mse_log1p_cp10k", "total_ratio")
-OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_mixture": {"head": "mixture"}}
+OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_conjugate": {"head": "conjugate"}}
 METHODS = (*PEERS, *OURS)
 
 

@@ -133,7 +133,7 @@ def test_every_input_trains(name):
 
 
 def test_the_conjugate_head_is_the_gamma_poisson_posterior():
-    net = make()
+    net = make(head="conjugate")
     counts, condition = cells()
     alpha = torch.rand(5, N_GENES)
     unsized = {k: v for k, v in condition.items() if k != LIBRARY_SIZE}
@@ -154,10 +154,10 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
     posterior, head = net(counts, alpha, unsized), net.head
     mu = head.sized(net.to_logits(net.embed(counts, alpha, unsized)), counts, alpha, None)
     rate = torch.logspace(-40, 4, 6_000, dtype=torch.float64).view(-1, 1, 1)
-    law = torch.distributions.Gamma(
-        head.theta.double(), head.theta / (head.log_factor.exp() * mu).unsqueeze(1).double()
-    )
-    prior = torch.logsumexp(law.log_prob(rate) + head.log_odds.log_softmax(0).unsqueeze(1), 0)
+    factor = torch.stack([torch.ones(N_GENES), head.log_factor.exp()]).view(2, 1, 1, -1)
+    law = torch.distributions.Gamma(head.theta.double(), (head.theta / (factor * mu)).double())
+    odds = torch.stack([torch.zeros(N_GENES), head.log_odds]).log_softmax(0).view(2, 1, 1, -1)
+    prior = torch.logsumexp(law.log_prob(rate) + odds, 0)
     weight = (prior + torch.distributions.Poisson(alpha * rate).log_prob(counts) + rate.log()).softmax(0)
     mean = (weight * rate).sum(0)
     torch.testing.assert_close(posterior.rate.double(), mean, rtol=2e-3, atol=1e-4)

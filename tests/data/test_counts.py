@@ -75,9 +75,9 @@ def dense(rows):
 
 def test_scan_is_the_same_in_every_storage(matrix, counts):
     scan = scan_counts(matrix)
-    np.testing.assert_array_equal(scan.gene_total, counts.sum(0))
+    np.testing.assert_array_equal(scan.genes.total, counts.sum(0))
     np.testing.assert_array_equal(scan.library_size, counts.sum(1))
-    np.testing.assert_allclose(scan.gene_mean, counts.mean(0))
+    np.testing.assert_allclose(scan.genes.mean, counts.mean(0))
 
 
 def test_rows_come_in_the_order_asked_for(matrix, counts):
@@ -118,7 +118,7 @@ def test_unobserved_entries_are_neither_checked_nor_counted(counts):
     counts[2, 4] = np.nan
     scan = scan_counts(counts, observed=sp.csr_matrix(observed))
     np.testing.assert_array_equal(scan.library_size, expected.sum(1))
-    assert scan.gene_cells[4] == len(counts) - 1
+    assert scan.genes.n_cells[4] == len(counts) - 1
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
@@ -179,3 +179,30 @@ def test_files_that_cannot_be_opened_are_named(tmp_path):
         open_cells(tmp_path / "atlas.zarr")
     with pytest.raises(ValueError, match=r"atlas.loom' must end in .h5ad or .zarr"):
         open_cells(tmp_path / "atlas.loom")
+
+
+@pytest.mark.parametrize("measured", [None, "half"])
+def test_dispersions_are_those_of_the_counts(measured):
+    """Moments of 20,000 negative binomials of known dispersion at very unequal library sizes."""
+    rng = np.random.default_rng(0)
+    theta, share = np.array([0.5, 2.0, 10.0, 1e6]), np.array([0.1, 0.2, 0.3, 0.4])
+    mean = rng.gamma(2.0, 50.0, (20_000, 1)) * share
+    counts = rng.poisson(mean * rng.gamma(theta, 1 / theta, mean.shape))
+    observed = None
+    if measured:
+        observed = np.ones(counts.shape, dtype=bool)
+        observed[::2, 0] = False
+    # The library size is that of the counts themselves: 20 constant genes make it known.
+    deep = np.hstack([counts, rng.poisson(np.repeat(mean.sum(1, keepdims=True), 20, axis=1))])
+    seen = None if observed is None else np.hstack([observed, np.ones((len(deep), 20), dtype=bool)])
+    found = scan_counts(sp.csr_matrix(deep), observed=seen).genes.dispersion
+    np.testing.assert_allclose(found[:3], theta[:3], rtol=0.15)
+    assert (found[3:] > 40).all()
+
+
+def test_dispersions_of_silent_genes_are_those_of_all(counts):
+    counts[:, 3] = 0
+    dispersion = scan_counts(counts).genes.dispersion
+    assert np.isfinite(dispersion).all()
+    assert dispersion.min() >= 0.3
+    assert dispersion.max() <= 50

@@ -42,7 +42,7 @@ def test_a_model_trains_on_a_collection(cells, quick_train, tmp_path):
     assert set(model.generate(n_cells=40, n_steps=1, seed=0).obs["cell_type"]) == set(cells.obs["cell_type"])
     CountsDiff.setup_anndata(cells, labels_key="cell_type", batch_key="batch")
     in_memory = CountsDiff(cells, n_hidden=8)
-    for key in ("gene_mean", "library_mean"):
+    for key in ("gene_mean", "gene_dispersion", "library_mean"):
         mine, theirs = (m.registry["field_registries"]["X"]["state_registry"][key] for m in (model, in_memory))
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
     assert np.isfinite(model.get_elbo(cells, n_samples=2).nats)  # the same codes for the same categories

@@ -50,7 +50,7 @@ def test_imputation_is_scored_beside_baselines_and_the_verdict_comes_first(train
     assert written.passed
     molecules = scores.loc[("held-out molecules", "poisson_deviance")]
     assert molecules["floor"] * 0.9 < molecules["sccountsdiff"] < molecules["gene mean"]
-    assert scores.loc[("calibration", "coverage_error"), "sccountsdiff"] < 0.05
+    assert scores.loc[("calibration", "coverage_error"), "sccountsdiff"] < 0.06
     assert page.index(written.verdict.headline) < page.index("Scores")
     assert page.count("data:image/png") == 5
     assert "Do not use these imputed values" not in page

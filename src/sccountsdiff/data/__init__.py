@@ -2,6 +2,7 @@
 
 from sccountsdiff.data._digest import Digest, digest
 from sccountsdiff.data._export import export_perturbations
+from sccountsdiff.data._gene_sums import GeneSums
 from sccountsdiff.data._latents import from_counts, to_counts
 from sccountsdiff.data._masks import cell_mask, mar_mask, mcar_mask, mnar_mask, panel_mask, thinning_split
 from sccountsdiff.data._matrix import Rows, keep_measured, read_rows, row_chunks, row_readable, take_columns
@@ -19,6 +20,7 @@ __all__ = [
     "AllOf",
     "Chunks",
     "CountScan",
+    "GeneSums",
     "Digest",
     "InvalidCountsError",
     "MemorySink",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
+from sccountsdiff.data._gene_sums import GeneSums
 from sccountsdiff.data._matrix import Rows, keep_measured, row_chunks
 
 #: Largest count that float32 tensors hold exactly.
@@ -33,22 +34,14 @@ class CountScan:
 
     Parameters
     ----------
-    gene_total
-        UMIs of each gene, ``(n_genes,)``.
-    gene_cells
-        Number of cells in which the gene was measured, ``(n_genes,)``.
+    genes
+        Mean and dispersion of each gene.
     library_size
         UMIs of each cell, ``(n_cells,)``.
     """
 
-    gene_total: NDArray[np.float64]
-    gene_cells: NDArray[np.int64]
+    genes: GeneSums
     library_size: NDArray[np.float64]
-
-    @property
-    def gene_mean(self) -> NDArray[np.float64]:
-        """Mean count of each gene over the cells in which it was measured, ``(n_genes,)``."""
-        return self.gene_total / np.maximum(self.gene_cells, 1)
 
 
 def check_counts(values: NDArray[Any]) -> tuple[str, int] | None:
@@ -120,21 +113,18 @@ def scan_counts(
     n_cells, n_genes = matrix.shape
     if n_cells == 0 or n_genes == 0:
         raise InvalidCountsError(f"{where} is empty: {n_cells} cells x {n_genes} genes. Pass at least one of each.")
-    gene_total = np.zeros(n_genes)
-    gene_cells = np.zeros(n_genes, dtype=np.int64)
+    genes = GeneSums(n_genes)
     library_size = np.empty(n_cells)
     masks = None if observed is None else row_chunks(observed)
     for block, rows in row_chunks(matrix):
-        if masks is None:
-            gene_cells += rows.shape[0]
-        else:
-            seen = _dense(next(masks)[1]).astype(bool)
-            rows = keep_measured(rows, seen)
-            gene_cells += seen.sum(axis=0)
+        measured = None
+        if masks is not None:
+            measured = _dense(next(masks)[1]).astype(bool)
+            rows = keep_measured(rows, measured)
         _raise_if_invalid(rows, block.start, cell_names, gene_names, where)
-        gene_total += np.asarray(rows.sum(axis=0, dtype=np.float64)).ravel()
         library_size[block] = np.asarray(rows.sum(axis=1, dtype=np.float64)).ravel()
-    return CountScan(gene_total, gene_cells, library_size)
+        genes.add(rows, library_size[block], measured)
+    return CountScan(genes, library_size)
 
 
 def _raise_if_invalid(

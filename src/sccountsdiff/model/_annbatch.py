@@ -14,7 +14,7 @@ from lightning.pytorch import LightningDataModule
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from sccountsdiff.data import InvalidCountsError, check_counts
+from sccountsdiff.data import GeneSums, InvalidCountsError, check_counts
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, HAS_ANNBATCH, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CountsField
 
@@ -169,11 +169,8 @@ def _registry(model: Any, inner: Any, keys: dict[str, str | None]) -> dict[str, 
     few = AnnData(ones, obs=obs, var=var, layers=layers)
     model.setup_anndata(few, **keys)
     registry = copy.deepcopy(model(few).registry)
-    mean = _gene_mean(inner)
-    registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY] |= {
-        CountsField.GENE_MEAN_KEY: mean.astype(np.float32),
-        CountsField.LIBRARY_MEAN_KEY: float(mean.sum()),
-    }
+    totals = CountsField.totals(_gene_sums(inner))
+    registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY] |= totals
     return registry
 
 
@@ -186,9 +183,9 @@ def _names(number: int) -> list[str]:
     return [str(k) for k in range(number)]
 
 
-def _gene_mean(inner: Any) -> np.ndarray:
-    """Mean count of each gene over all cells, each of which is checked."""
-    total, n_cells = np.zeros(inner.n_vars), 0
+def _gene_sums(inner: Any) -> GeneSums:
+    """Mean and dispersion of each gene over all cells, each of which is checked."""
+    sums = GeneSums(inner.n_vars)
     for tensors in inner:
         counts = tensors[REGISTRY_KEYS.X_KEY].numpy()
         found = check_counts(counts.ravel())
@@ -197,6 +194,5 @@ def _gene_mean(inner: Any) -> np.ndarray:
                 f"The collection holds a value that is no UMI count: {found[0]}, gene "
                 f"{_gene_names(inner)[found[1] % inner.n_vars]!r}. Name the layer of the raw counts with layer=."
             )
-        total += counts.sum(0, dtype=np.float64)
-        n_cells += len(counts)
-    return total / n_cells
+        sums.add(counts, counts.sum(1, dtype=np.float64))
+    return sums

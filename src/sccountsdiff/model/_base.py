@@ -65,6 +65,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
             len(counts[CountsField.COLUMN_NAMES_KEY]),
             tuple(source.key for source in self._sources),
             gene_mean=torch.as_tensor(gene_mean),
+            gene_dispersion=torch.as_tensor(counts[CountsField.GENE_DISPERSION_KEY]),
             **library,
             **{name: option for name, option in options.items() if option is not None},
         )

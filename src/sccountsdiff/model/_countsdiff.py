@@ -28,8 +28,8 @@ class CountsDiff(DiffusionModel):
     denoiser
         Network: ``"mlp"`` or ``"transformer"``.
     head
-        From logits to posterior: ``"conjugate"`` (Gamma-Poisson), ``"mixture"`` (the same with states of a gene, for
-        counts with outliers), ``"poisson"`` or ``"softplus"`` (the paper's).
+        From logits to posterior: ``"mixture"`` (Gamma-Poisson with an outlier state of each gene), ``"conjugate"`` (the
+        same without, a quarter faster to train), ``"poisson"`` or ``"softplus"`` (the paper's).
     pattern
         Survivals in training: ``"mixture"``, ``"uniform"`` (generation and denoising only), ``"paper"`` (uniform time
         under the cosine schedule) or ``"entrywise"``.
@@ -61,7 +61,7 @@ class CountsDiff(DiffusionModel):
         adata: AnnData | None = None,
         registry: dict[str, Any] | None = None,
         denoiser: str = "mlp",
-        head: str = "conjugate",
+        head: str = "mixture",
         pattern: str = "mixture",
         weighting: str = "bound",
         n_hidden: int | None = None,

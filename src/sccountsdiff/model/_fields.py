@@ -15,7 +15,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 from scvi.data.fields import CategoricalObsField, LayerField, NumericalObsField, ObsmField
 
-from sccountsdiff.data import read_rows, scan_counts
+from sccountsdiff.data import GeneSums, read_rows, scan_counts
 from sccountsdiff.model._measured import Measured, observed_matrix
 from sccountsdiff.model._text import listed
 
@@ -40,6 +40,7 @@ class CountsField(LayerField):
     """UMI counts; the registry keeps the gene names and the totals that a denoiser is initialised with."""
 
     GENE_MEAN_KEY = "gene_mean"
+    GENE_DISPERSION_KEY = "gene_dispersion"
     LIBRARY_MEAN_KEY = "library_mean"
     MEASURED_KEY = "measured"
 
@@ -61,8 +62,7 @@ class CountsField(LayerField):
             for s in self.measured
         }
         state = self._scan(adata_target, measured)
-        kept = (self.GENE_MEAN_KEY, self.LIBRARY_MEAN_KEY)
-        return state | {key: state_registry[key] for key in kept}
+        return state | {key: state_registry[key] for key in self.totals(GeneSums(0))}
 
     def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
         """Genes must still be those of the setup."""
@@ -87,8 +87,16 @@ class CountsField(LayerField):
         )
         return super().register_field(adata) | {
             self.MEASURED_KEY: measured,
-            self.GENE_MEAN_KEY: scan.gene_mean.astype(np.float32),
-            self.LIBRARY_MEAN_KEY: float(scan.gene_mean.sum()),
+            **self.totals(scan.genes),
+        }
+
+    @classmethod
+    def totals(cls, genes: GeneSums) -> dict[str, Any]:
+        """What a denoiser is initialised with."""
+        return {
+            cls.GENE_MEAN_KEY: genes.mean.astype(np.float32),
+            cls.GENE_DISPERSION_KEY: genes.dispersion.astype(np.float32),
+            cls.LIBRARY_MEAN_KEY: float(genes.mean.sum()),
         }
 
 

@@ -98,14 +98,24 @@ class DiffusionTrainingPlan(TrainingPlan):
         """Log the bound."""
         if not self._bounds:
             return
-        bounds = torch.cat(self._bounds).float()
-        if self.trainer.world_size > 1:  # all processes see the same bounds, and decide the same
-            bounds = torch.cat(gather_all_tensors(bounds))
+        bounds = self._collected_bounds()
         self.held_out_bounds = bounds.cpu()
-        self._bounds = []
         mean = bounds.mean()
         self.log("elbo_validation", mean, prog_bar=True, sync_dist=True)
         self.log("validation_loss", mean, sync_dist=True)
+
+    @torch.no_grad()
+    def held_out_bound(self) -> float:
+        """Mean bound of the held-out cells under the present weights, in nats per cell."""
+        self.module.eval()
+        for batch_idx, batch in enumerate(self.trainer.val_dataloaders):
+            self.validation_step(self.trainer.strategy.batch_to_device(batch), batch_idx)
+        return float(self._collected_bounds().mean())
+
+    def _collected_bounds(self) -> Tensor:
+        """Bounds of the held-out cells of all processes, so that all decide the same."""
+        bounds, self._bounds = torch.cat(self._bounds).float(), []
+        return bounds if self.trainer.world_size == 1 else torch.cat(gather_all_tensors(bounds))
 
     def configure_optimizers(self) -> dict[str, Any]:
         """AdamW under a one-cycle schedule over the planned steps.

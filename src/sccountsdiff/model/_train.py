@@ -12,6 +12,7 @@ from scvi.data import AnnDataManager
 from scvi.model.base import UnsupervisedTrainingMixin
 
 from sccountsdiff.model._annbatch import AnnbatchMixin
+from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest
 from sccountsdiff.model._compat import devices_dsp
 from sccountsdiff.model._plan import DiffusionTrainingPlan
@@ -77,7 +78,8 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         """Train the model.
 
         The bound on held-out cells is watched under averaged weights; at the end the model holds the best weights seen,
-        unless the last ones are as good within the Monte-Carlo error. ``Ctrl-C`` ends the training and keeps what was
+        unless the last ones are as good within the Monte-Carlo error. Then the dispersions of all genes are scaled by one
+        factor that suits the held-out cells, so that intervals are as wide as they should be. ``Ctrl-C`` ends the training and keeps what was
         learned.
 
         Parameters
@@ -147,7 +149,7 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         callbacks = [*options.pop("callbacks", ()), averaging]
         stop, patience = options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", 3)
         if getattr(datamodule, "n_val", 1):
-            callbacks.append(KeepBest(averaging, stop, patience))
+            callbacks += [KeepBest(averaging, stop, patience), CalibrateDispersion()]
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))
         callbacks += checkpointing(options, callbacks, checkpoint_dir)
 

@@ -4,7 +4,7 @@ from sccountsdiff.nets._attention import ATTENTIONS, Attention, FullAttention, L
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
 from sccountsdiff.nets._gene_mlp import GeneMLP
 from sccountsdiff.nets._gene_transformer import GeneTransformer
-from sccountsdiff.nets._heads import HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead
+from sccountsdiff.nets._heads import FAST, HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead
 from sccountsdiff.nets._inputs import INPUTS, CountInput, LogInput, ResidualInput
 from sccountsdiff.nets._library import GivenTotals, Library, LibraryPerGroup, OneLibrary, make_library
 from sccountsdiff.nets._mixture_head import MixtureHead
@@ -15,6 +15,7 @@ from sccountsdiff.nets._token_head import TokenHead
 __all__ = [
     "ATTENTIONS",
     "DENOISERS",
+    "FAST",
     "HEADS",
     "INPUTS",
     "Attention",

@@ -55,6 +55,10 @@ class Denoiser(nn.Module, ABC):
             Condition of each cell.
         """
 
+    def dispersion(self) -> nn.Parameter | None:
+        """Dispersions that can be calibrated after training (:meth:`Head.dispersion`), None if there are none."""
+        return None
+
     @abstractmethod
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells: the last hidden layer.

@@ -53,7 +53,7 @@ class GeneMLP(Denoiser):
     keys
         Condition keys.
     head
-        ``"conjugate"`` (default), ``"poisson"``, ``"softplus"`` or ``"tokens"``.
+        ``"mixture"`` (default), ``"conjugate"``, ``"poisson"``, ``"softplus"`` or ``"tokens"``.
     input
         ``"residual"`` (default: residuals from the average profile) or ``"log"`` (log counts and survival).
     n_hidden
@@ -66,6 +66,8 @@ class GeneMLP(Denoiser):
         Chance that a condition key is hidden in training.
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
+    gene_dispersion
+        Dispersion of each gene in the training cells ``(n_genes,)``: where that of the head starts; None is 1.
     library_mean
         Mean library size of the training cells in UMI counts, for each group of features.
     n_features
@@ -77,13 +79,14 @@ class GeneMLP(Denoiser):
         self,
         n_genes: int,
         keys: Sequence[Key] = (),
-        head: str = "conjugate",
+        head: str = "mixture",
         input: str = "residual",
         n_hidden: int = 128,
         n_layers: int = 2,
         dropout: float = 0.2,
         condition_dropout: float = 0.2,
         gene_mean: Tensor | None = None,
+        gene_dispersion: Tensor | None = None,
         library_mean: float | Sequence[float] = 1000.0,
         n_features: Sequence[int] | None = None,
     ) -> None:
@@ -95,7 +98,7 @@ class GeneMLP(Denoiser):
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, self.library)
+        self.head = HEADS[head](n_genes, self.library, gene_dispersion)
         self.to_logits = nn.Linear(n_hidden, self.head.n_outputs * n_genes)
         nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(n_hidden))
         with torch.no_grad():
@@ -109,6 +112,10 @@ class GeneMLP(Denoiser):
         for block in self.blocks:
             h = block(h, context)
         return self.norm(h)
+
+    def dispersion(self) -> nn.Parameter | None:
+        """Dispersions of the head."""
+        return self.head.dispersion()
 
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""

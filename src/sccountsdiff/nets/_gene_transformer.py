@@ -59,7 +59,7 @@ class GeneTransformer(Denoiser):
     keys
         Condition keys.
     head
-        ``"conjugate"`` (default), ``"poisson"``, ``"softplus"`` or ``"tokens"``.
+        ``"mixture"`` (default), ``"conjugate"``, ``"poisson"``, ``"softplus"`` or ``"tokens"``.
     n_hidden
         Width of a token.
     n_layers
@@ -76,6 +76,8 @@ class GeneTransformer(Denoiser):
         Whether to compute activations again in the backward pass instead of keeping them: slower, and less memory.
     gene_mean
         Mean UMI count of each gene in the training cells ``(n_genes,)``: where the shares of expression start.
+    gene_dispersion
+        Dispersion of each gene in the training cells ``(n_genes,)``: where that of the head starts; None is 1.
     library_mean
         Mean library size of the training cells in UMI counts, for each group of features.
     n_features
@@ -91,7 +93,7 @@ class GeneTransformer(Denoiser):
         self,
         n_genes: int,
         keys: Sequence[Key] = (),
-        head: str = "conjugate",
+        head: str = "mixture",
         n_hidden: int = 64,
         n_layers: int = 3,
         n_heads: int = 4,
@@ -100,6 +102,7 @@ class GeneTransformer(Denoiser):
         attention: str = "full",
         checkpoint_activations: bool = False,
         gene_mean: Tensor | None = None,
+        gene_dispersion: Tensor | None = None,
         library_mean: float | Sequence[float] = 1000.0,
         n_features: Sequence[int] | None = None,
     ) -> None:
@@ -114,7 +117,7 @@ class GeneTransformer(Denoiser):
         self.blocks = nn.ModuleList(_Block(n_hidden, n_heads, dropout, attention) for _ in range(n_layers))
         self.checkpoint_activations = checkpoint_activations
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, self.library)
+        self.head = HEADS[head](n_genes, self.library, gene_dispersion)
         self.to_logit = nn.Linear(n_hidden, self.head.n_outputs)
         self.gene_bias = nn.Parameter(self.library.log_share(n_genes, gene_mean))
         nn.init.normal_(self.to_logit.weight, std=0.02)
@@ -135,6 +138,10 @@ class GeneTransformer(Denoiser):
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer of the cell's token."""
         return self._tokens(x_t, alpha, condition)[:, 0]
+
+    def dispersion(self) -> nn.Parameter | None:
+        """Dispersions of the head."""
+        return self.head.dispersion()
 
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""

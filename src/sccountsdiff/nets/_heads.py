@@ -30,6 +30,11 @@ def fast_positive(scaled_log: Tensor) -> Tensor:
     return (FAST * scaled_log).clamp(-12, 12).exp()
 
 
+def dispersion_parameter(n_genes: int, dispersion: Tensor | None) -> nn.Parameter:
+    """Scaled logarithm of the dispersion of each gene ``(n_genes,)``, from where it starts; None is 1."""
+    return nn.Parameter(torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST)
+
+
 class Head(nn.Module, ABC):
     """Last layer of a denoiser.
 
@@ -39,14 +44,20 @@ class Head(nn.Module, ABC):
         Number of genes.
     library
         What the library sizes count.
+    dispersion
+        Dispersion of each gene to start from ``(n_genes,)``; None is 1. Of no use to heads without a dispersion.
     """
 
     #: Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
     n_outputs: int = 1
 
     @abstractmethod
-    def __init__(self, n_genes: int, library: Library) -> None:
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__()
+
+    def dispersion(self) -> nn.Parameter | None:
+        """Logarithm of the dispersion of each gene, divided by :data:`FAST`; None without one to calibrate."""
+        return None
 
     @abstractmethod
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Posterior:
@@ -108,15 +119,19 @@ class ConjugateHead(Head):
     that is given (:meth:`Library.match`).
     """
 
-    def __init__(self, n_genes: int, library: Library) -> None:
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
-        self.scaled_log_theta = nn.Parameter(torch.zeros(n_genes))
+        self.scaled_log_theta = dispersion_parameter(n_genes, dispersion)
 
     @property
     def theta(self) -> Tensor:
         """Dispersion of each gene, ``(n_genes,)``."""
         return fast_positive(self.scaled_log_theta)
+
+    def dispersion(self) -> nn.Parameter:
+        """Logarithm of the dispersion of each gene, scaled."""
+        return self.scaled_log_theta
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
@@ -131,7 +146,7 @@ class ConjugateHead(Head):
 class PoissonHead(Head):
     """Poisson head: the network's mean is the rate."""
 
-    def __init__(self, n_genes: int, library: Library) -> None:
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
 
@@ -149,7 +164,7 @@ class SoftplusHead(Head):
     It knows neither library size nor survival except through the network's inputs.
     """
 
-    def __init__(self, n_genes: int, library: Library) -> None:
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.nets._heads import HEADS, Head, SizedSoftmax, fast_positive
+from sccountsdiff.nets._heads import HEADS, Head, SizedSoftmax, dispersion_parameter, fast_positive
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import TokenPosterior
 
@@ -40,11 +40,11 @@ class TokenHead(Head):
 
     count: Tensor
 
-    def __init__(self, n_genes: int, library: Library) -> None:
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
         self.register_buffer("count", torch.arange(self.N_EXPLICIT + 1.0))
-        self.scaled_log_theta = nn.Parameter(torch.zeros(n_genes))
+        self.scaled_log_theta = dispersion_parameter(n_genes, dispersion)
         self.scaled_log_tail_size = nn.Parameter(torch.zeros(n_genes))
         self.log_tail_factor = nn.Parameter(torch.zeros(n_genes))
         self.gene_table = nn.Parameter(torch.zeros(n_genes, self.N_EXPLICIT + 1))

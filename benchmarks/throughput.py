@@ -4,7 +4,8 @@ pbmc3k, 2,000 genes, its cells repeated to 8,192, both methods on one machine in
 take turns, so that other work on the machine meets all of them.
 
 - ``scvi_128``, ``countsdiff_128``, ``scvi_1024``, ``countsdiff_1024``: training cells over the median time of an epoch,
-  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size;
+  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size; ``compiled``
+  trains with ``plan_kwargs={"compile": True}`` (the first epoch, in which that happens, does not count);
 - ``generate_4``, ``generate_20``: ``generate`` in 4 steps from thinned training cells, and in 20 from zeros, on all cores;
 - ``profile_*``: share of each operation in the time of all, as torch's profiler counts it, on the wall: of use on an idle
   machine alone;
@@ -29,7 +30,8 @@ from _roofline import roofline
 from _training import QUIET, EpochClock, Time, median, prepare
 from torch.profiler import ProfilerActivity, profile
 
-TRAINED = {f"{name}_{size}": (name, size) for size in (128, 1024) for name in ("scvi", "countsdiff")}
+MODELS = ("scvi", "countsdiff", "scvi_compiled", "countsdiff_compiled")
+TRAINED = {f"{name}_{size}": (name, size) for size in (128, 1024) for name in MODELS}
 GENERATED = {"generate_4": {"start": "empirical", "n_steps": 4}, "generate_20": {"n_steps": 20}}
 PROFILED = ("profile_train", "profile_expression", *(f"profile_{name}" for name in GENERATED))
 ROOFLINES = ("roofline_cpu", *(["roofline_cuda"] if torch.cuda.is_available() else []))
@@ -84,8 +86,9 @@ def speeds(name: str, n_cells: int, time: Time) -> dict[str, float]:
 def trained(method: str, seed: int, max_epochs: int | None) -> dict[str, float]:
     """Return speeds of training and of expression."""
     name, batch_size = TRAINED[method]
+    name, _, compiled = name.partition("_")
     model, clock = fresh(name, seed), EpochClock()
-    train(model, batch_size, max_epochs, callbacks=[clock])
+    train(model, batch_size, max_epochs, callbacks=[clock], plan_kwargs={"compile": bool(compiled)})
     expression = timed(lambda: model.get_normalized_expression(return_numpy=True, batch_size=batch_size))
     return speeds("train", N_CELLS, clock.median()) | speeds("expression", N_CELLS, expression)
 

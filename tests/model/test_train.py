@@ -12,6 +12,7 @@ from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
 from sccountsdiff.model._rate import OneCycle, default_rate
+from sccountsdiff.nets import FAST
 
 
 class Raise(Callback):
@@ -186,6 +187,19 @@ def test_raw_checkpoints_are_refused_and_averaged_ones_written(model, quick_trai
     assert expected == pytest.approx(model.get_elbo(indices=model.validation_indices, seed=0).nats, rel=1e-3)
 
 
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_training_takes_the_same_steps(make_adata, quick_train, backend):
+    """Without dropout, which a compiler draws from numbers of its own."""
+    losses, adata = [], make_adata()
+    CountsDiff.setup_anndata(adata, layer="counts", labels_key="cell_type")
+    for plan_kwargs in ({}, {"compile": True, "compile_kwargs": {"backend": backend}}):
+        scvi.settings.seed = 0
+        model = quick_train(CountsDiff(adata, n_hidden=8, dropout=0.0), 3, plan_kwargs=plan_kwargs)
+        losses.append(model.history["train_loss"]["train_loss"].to_numpy())
+        assert np.isfinite(model.get_elbo(n_samples=2).nats)
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
 def test_bfloat16_trains(model, quick_train):
     quick_train(model, 2, precision="bf16-mixed")
     assert np.isfinite(model.get_elbo().nats)
@@ -212,3 +226,31 @@ def test_external_indexing_and_no_validation(model, quick_train):
     assert len(model.population_) == 100
     quick_train(model, 1, train_size=1.0)
     assert len(model.validation_indices) == 0
+
+
+def test_dispersions_are_calibrated_on_held_out_cells(make_adata, quick_train):
+    """However wide or narrow the laws are, hidden entries of held-out cells decide."""
+    adata = make_adata()
+    CountsDiff.setup_anndata(adata, layer="counts")
+
+    class Distort(Callback):
+        def on_train_end(self, trainer, pl_module) -> None:
+            pl_module.module.denoiser.dispersion().data += self.log_factor / FAST
+
+    found = []
+    for log_factor in (0.0, 0.2):
+        scvi.settings.seed = 0
+        distort = Distort()
+        distort.log_factor = log_factor
+        model = quick_train(CountsDiff(adata, n_hidden=8), 20, validation_size=0.3, callbacks=[distort])
+        found.append(FAST * model.module.denoiser.dispersion().detach())
+    difference = found[1] - found[0]
+    assert difference.abs().max() < 0.1, "the distortion was undone"
+
+
+def test_frozen_dispersions_are_not_calibrated(model, quick_train):
+    dispersion = model.module.denoiser.dispersion()
+    dispersion.requires_grad_(False)
+    before = dispersion.clone()
+    quick_train(model, 2)
+    torch.testing.assert_close(dispersion, before)

@@ -106,10 +106,10 @@ class CountDiffusionModule(BaseModuleClass):
             return cells.condition
         return {**cells.condition, LIBRARY_SIZE: self._totals(cells.counts), MEASURED: cells.observed}
 
-    def cell_loss(self, tensors: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Training loss of each cell, ``(n_cells,)``."""
-        cells = self.cells(tensors)
-        return self.objective.loss(self.denoiser, cells.counts, self._told(cells), cells.observed, generator)
+    def cell_loss(self, tensors: dict[str, Tensor], objective: Objective | None = None) -> Tensor:
+        """Training loss of each cell under an objective, its own by default, ``(n_cells,)``."""
+        cells, objective = self.cells(tensors), objective or self.objective
+        return objective.loss(self.denoiser, cells.counts, self._told(cells), cells.observed)
 
     def penalty(self) -> Tensor | float:
         """Negative log prior of the weights that have one, in nats up to a constant."""

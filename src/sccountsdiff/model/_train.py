@@ -79,7 +79,7 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
 
         The bound on held-out cells is watched under averaged weights; at the end the model holds the best weights seen,
         unless the last ones are as good within the Monte-Carlo error. Then the dispersions of all genes are scaled by one
-        factor that suits the held-out cells, so that intervals are as wide as they should be. ``Ctrl-C`` ends the training and keeps what was
+        factor, so that intervals of hidden entries cover the held-out cells as often as they say. ``Ctrl-C`` ends the training and keeps what was
         learned.
 
         Parameters

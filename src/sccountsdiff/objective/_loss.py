@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import final
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor
@@ -15,6 +16,21 @@ from sccountsdiff.objective._pattern import MIN_DEAD, SurvivalPattern
 from sccountsdiff.objective._rehearsal import NoRehearsal, Rehearsal, Scene
 from sccountsdiff.objective._weighting import Weighting
 from sccountsdiff.process import Process
+
+
+class Corrupted(NamedTuple):
+    """A minibatch of training: what was, what is left, what a network sees of it, and the weight of each entry."""
+
+    x_0: Tensor
+    x_t: Tensor
+    shown: tuple[Tensor, Tensor]
+    weight: Tensor
+
+
+def weighed_loss(process: Process, denoiser: Denoiser, condition: Condition, cells: Corrupted) -> Tensor:
+    """Loss of a network, weighed over the entries of each cell, ``(n_cells,)``."""
+    loss = process.loss(denoiser(*cells.shown, condition), cells.x_0, cells.x_t)
+    return torch.linalg.vecdot(loss.flatten(1), cells.weight.flatten(1))
 
 
 @final
@@ -34,6 +50,8 @@ class Objective:
         Part of the cells whose library size is hidden, so that the network learns to estimate it.
     rehearsal
         What cells play that lack some genes.
+    weigh
+        How the network is run and its loss weighed: :func:`weighed_loss`, as it is or compiled (:meth:`compiled`).
     """
 
     process: Process
@@ -41,6 +59,11 @@ class Objective:
     weighting: Weighting
     library_dropout: float = 0.3
     rehearsal: Rehearsal = field(default_factory=NoRehearsal)
+    weigh: Callable[..., Tensor] = field(default=weighed_loss, repr=False)
+
+    def compiled(self, **options: Any) -> Objective:
+        """The same objective, with network and loss compiled by :func:`torch.compile`; what is drawn is not."""
+        return replace(self, weigh=torch.compile(weighed_loss, **{"dynamic": False} | options))
 
     def loss(
         self,
@@ -80,8 +103,8 @@ class Objective:
         x_t = self.process.corrupt(x_0, alpha, generator)
         weight = self.weighting.weight(alpha).expand_as(x_0)
         weight = weight if observed is None else weight * observed
-        loss = self.process.loss(denoiser(*self.process.shown(x_t, alpha), condition), x_0, x_t)
-        return torch.linalg.vecdot(loss.flatten(1), weight.flatten(1)) * survival.importance.squeeze(-1)
+        cells = Corrupted(x_0, x_t, self.process.shown(x_t, alpha), weight)
+        return self.weigh(self.process, denoiser, condition, cells) * survival.importance.squeeze(-1)
 
 
 def _per_entry(alpha: Tensor, x_0: Tensor) -> Tensor:

@@ -106,6 +106,15 @@ def test_transform_batch_moves_cells_to_another_batch(trained):
     np.testing.assert_allclose(own[in_first], first[in_first], rtol=1e-5)
     assert not np.allclose(own[~in_first], first[~in_first], rtol=1e-4)
     np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-4)
+    scaled = {
+        batch: trained.get_normalized_expression(transform_batch=batch, library_size="latent", return_numpy=True)
+        for batch in ("first", "second")
+    }
+    ratio = scaled["second"] / scaled["first"]
+    seen = trained.adata.layers["counts"].toarray()
+    abundant = seen.mean(0).argmax()
+    low, high = np.argsort(seen[:, abundant])[[5, -5]]
+    assert np.allclose(ratio[low, abundant], ratio[high, abundant], rtol=0.3), "own counts do not hold a gene back"
     with pytest.raises(ValueError, match="'third' is no category.*'first'"):
         trained.get_normalized_expression(transform_batch="third")
 

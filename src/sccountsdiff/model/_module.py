@@ -125,6 +125,14 @@ class CountDiffusionModule(BaseModuleClass):
         seen = Shown(cells.counts, cells.survival)
         return self.objective.process.remeasure(self.denoiser, seen, cells.condition)
 
+    def response(self, cells: Cells, codes: Mapping[str, int]) -> Tensor:
+        """Expected counts in other categories over those in the cells' own, ``(n_cells, n_genes)``."""
+        expected, own = (
+            self.denoiser.expected(*self.objective.process.shown(some.counts, some.survival), some.condition)
+            for some in (cells.told(codes), cells)
+        )
+        return expected / own.clamp_min(1e-12)
+
     def embed(self, cells: Cells) -> Tensor:
         """Features of the cells given all that was measured, ``(n_cells, width)``."""
         return self.denoiser.embed(cells.counts, cells.survival, cells.condition)

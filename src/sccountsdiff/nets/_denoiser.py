@@ -55,6 +55,15 @@ class Denoiser(nn.Module, ABC):
             Condition of each cell.
         """
 
+    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Expected counts of a full measurement by what the network says of the cell ``(n_cells, n_genes)``.
+
+        What was seen of a gene counts only as part of what was seen of the cell: two conditions differ in these
+        expectations as the network has learned, and not less where a gene's own count is high. By default the mean of
+        the posterior.
+        """
+        return self(x_t, alpha, condition).rate
+
     def dispersion(self) -> nn.Parameter | None:
         """Dispersions that can be calibrated after training (:meth:`Head.dispersion`), None if there are none."""
         return None

@@ -117,7 +117,13 @@ class GeneMLP(Denoiser):
         """Dispersions of the head."""
         return self.head.dispersion()
 
+    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Expected counts."""
+        return self.head.expected(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
+
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""
-        logits = self.offsets(self.to_logits(self.embed(x_t, alpha, condition)), condition)
-        return self.head(logits, x_t, alpha, self.library.given(condition))
+        return self.head(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
+
+    def _logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        return self.offsets(self.to_logits(self.embed(x_t, alpha, condition)), condition)

@@ -143,9 +143,15 @@ class GeneTransformer(Denoiser):
         """Dispersions of the head."""
         return self.head.dispersion()
 
+    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Expected counts."""
+        return self.head.expected(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
+
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
         """Posterior over the missing molecules."""
+        return self.head(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
+
+    def _logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         genes = self._tokens(x_t, alpha, condition)[:, -x_t.shape[-1] :]
         first, *others = self.to_logit(genes).unbind(-1)
-        logits = self.offsets(torch.cat([first + self.gene_bias, *others], -1), condition)
-        return self.head(logits, x_t, alpha, self.library.given(condition))
+        return self.offsets(torch.cat([first + self.gene_bias, *others], -1), condition)

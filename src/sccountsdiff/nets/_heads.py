@@ -60,6 +60,10 @@ class Head(nn.Module, ABC):
         return None
 
     @abstractmethod
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Expected counts of a full measurement by what the network says, the gene's own count left aside."""
+
+    @abstractmethod
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Posterior:
         """Posterior from logits ``(n_cells, n_outputs * n_genes)``, the first of all genes first."""
 
@@ -133,9 +137,13 @@ class ConjugateHead(Head):
         """Logarithm of the dispersion of each gene, scaled."""
         return self.scaled_log_theta
 
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Shares of expression times the size of the cell."""
+        return self.sized(logits, x_t, alpha, given)
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
-        mu = self.sized(logits, x_t, alpha, given)
+        mu = self.expected(logits, x_t, alpha, given)
         shape = self.theta + x_t
         rate = mu * shape / torch.addcmul(self.theta, alpha, mu)
         return GammaPoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), shape, alpha)
@@ -150,9 +158,13 @@ class PoissonHead(Head):
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
 
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Shares of expression times the size of the cell."""
+        return self.sized(logits, x_t, alpha, given)
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""
-        rate = self.sized(logits, x_t, alpha, given)
+        rate = self.expected(logits, x_t, alpha, given)
         return PoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), alpha)
 
 
@@ -167,7 +179,11 @@ class SoftplusHead(Head):
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
 
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Softplus of the logits, scaled up to all molecules."""
+        # The rate of an entry that is (almost) wholly seen is not identified by its missing molecules.
+        return F.softplus(logits.float()) / (1 - alpha).clamp_min(1e-3)
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""
-        # The rate of an entry that is (almost) wholly seen is not identified by its missing molecules.
-        return PoissonPosterior(F.softplus(logits.float()) / (1 - alpha).clamp_min(1e-3), alpha)
+        return PoissonPosterior(self.expected(logits, x_t, alpha, given), alpha)

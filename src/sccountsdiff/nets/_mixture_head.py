@@ -58,9 +58,13 @@ class MixtureHead(Head):
         """Logarithm of the dispersion of each gene, scaled."""
         return self.scaled_log_theta
 
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Shares of expression times the size of the cell."""
+        return self.sized(logits, x_t, alpha, given)
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaMixturePosterior:
         """Mixture of two Gamma posteriors of the rates."""
-        mu = self.sized(logits, x_t, alpha, given)
+        mu = self.expected(logits, x_t, alpha, given)
         theta, log_factor = self.theta, self.log_factor
         factor, shape, expected = log_factor.exp(), theta + x_t, alpha * mu
         bulk, outlier = theta + expected, torch.addcmul(theta, factor, expected)

@@ -52,6 +52,11 @@ class TokenHead(Head):
         self.shape = nn.Linear(self.N_FEATURES, self.N_EXPLICIT + 2, bias=False)
         nn.init.normal_(self.shape.weight, std=0.1)
 
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Shares of expression times the size of the cell."""
+        share_logits, *_ = logits.float().chunk(self.n_outputs, -1)
+        return self.sized(share_logits, x_t, alpha, given)
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> TokenPosterior:
         """Law of the count of each gene."""
         share_logits, *features = logits.float().chunk(self.n_outputs, -1)

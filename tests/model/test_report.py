@@ -165,3 +165,17 @@ def test_responses_stand_beside_control_and_mean_shift(effects):
 def test_without_an_elsewhere_the_mean_shift_is_the_control(effects):
     alone = effects._replace(train=effects.train.rows(np.array([0, 1])))
     np.testing.assert_array_equal(alone.shifted_control("B / IFN", 0), [[10_000, 10_000, 80_000]])
+
+
+def test_the_additive_baseline_sums_what_the_parts_do_alone(effects):
+    combined = effects._replace(separator="+")
+    assert not combined.has_combinations(["T / IFN"])
+    assert combined.has_combinations(["T / IFN", "T / IFN+TNF"])
+    expected = np.array([20.0, 20, 60]) * [2 * 0.5, 0.5 * 2, (50 / 60) ** 2] * 1000
+    np.testing.assert_allclose(combined.summed_control("T / IFN+TNF", 0), [expected], atol=2)
+    # Measured in another group only, or nowhere.
+    np.testing.assert_allclose(combined.summed_control("B / TNF+new", 0), [[5_000, 20_000, 66_667]], atol=2)
+    drawn = effects.train.rows(np.repeat(np.arange(5), 2))
+    contest = Contest(["cell_type", "stim"], drawn, drawn, {"sccountsdiff": drawn, "floor": drawn}, None)
+    scores = responses("q", contest, reference_cells(contest, effects), combined._replace(train=drawn))
+    assert "additive" not in scores.columns, "there is no combination to predict"

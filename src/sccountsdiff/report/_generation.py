@@ -46,7 +46,7 @@ QUESTIONS = {
     RESPONSES: "Does each condition differ from its reference as it should? The reference is the control of the same "
     "group if the model knows one, else all other training cells. Mean over conditions. Nearest other: training cells "
     "of the most similar other condition. Mean shift: control cells, moved by what the perturbation does in other groups "
-    "(or if there are none, by what others do).",
+    "(or if there are none, by what others do). Additive: moved by the sum of what the parts of a combination do alone.",
 }
 OF_COUNTS = (
     "library_size_distance",

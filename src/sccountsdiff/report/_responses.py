@@ -14,7 +14,7 @@ from sccountsdiff.report._scores import FLOOR, MODEL, score
 from sccountsdiff.report._shift import Effects
 from sccountsdiff.report._study import Study
 
-CONTROL, MEAN_SHIFT = "control", "mean shift"
+CONTROL, MEAN_SHIFT, ADDITIVE = "control", "mean shift", "additive"
 OF_RESPONSES = ("pearson_delta", "spearman_delta", "mse_delta", "top_response_overlap")
 OF_GENES = ("de_overlap", "de_precision", "de_recall", "de_direction_match", "de_lfc_spearman")
 #: Metrics of the card, and what each compares: counts, embedded cells, responses or differential genes.
@@ -37,7 +37,9 @@ def effects_of(on: Study, cells: Contest) -> Effects | None:
     """
     setup = on.model.registry["setup_args"]
     control, key = setup.get("control"), setup.get("perturbation_key")
-    return None if control is None or key is None else Effects(cells.basis, cells.keys.index(key), control)
+    if control is None or key is None:
+        return None
+    return Effects(cells.basis, cells.keys.index(key), control, setup.get("perturbation_separator"))
 
 
 def reference_cells(cells: Contest, effects: Effects | None) -> dict[str, NDArray[np.float64]]:
@@ -86,6 +88,8 @@ def responses(question: str, cells: Contest, reference: Mapping[str, NDArray], e
     rivals = {name: _rivals(cells, name) for name in reference}
     for name, base in reference.items() if effects is not None else ():
         rivals[name] |= {CONTROL: base, MEAN_SHIFT: effects.shifted_control(name, seed=0)}
+        if effects.has_combinations(reference):
+            rivals[name][ADDITIVE] = effects.summed_control(name, seed=0)
     tables = [_one(question, cells.real.of(name), base, rivals[name]) for name, base in reference.items()]
     mean, names = tables[0].copy(), list(rivals[next(iter(reference))])
     values = np.stack([table[names].to_numpy(float) for table in tables])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,11 +25,14 @@ class Effects(NamedTuple):
         Position of the perturbation in these names.
     control
         The perturbation that stands for none.
+    separator
+        What stands between the parts in the name of a combination; None if there are no combinations.
     """
 
     train: CellSet
     place: int
     control: str
+    separator: str | None = None
 
     def perturbation(self, name: str) -> str:
         """Perturbation of a condition.
@@ -43,6 +47,10 @@ class Effects(NamedTuple):
         Its name.
         """
         return name.split(JOINT_NAME)[self.place]
+
+    def has_combinations(self, names: Iterable[str]) -> bool:
+        """Whether any of some conditions combines perturbations."""
+        return self.separator is not None and any(self.separator in self.perturbation(name) for name in names)
 
     def control_of(self, name: str) -> str:
         """Condition of the control cells of the same group.
@@ -75,18 +83,45 @@ class Effects(NamedTuple):
         -------
         Counts ``(n_cells, n_genes)``; control cells as they are if there is no elsewhere.
         """
-        base, measured = self.train.of(self.control_of(name)), set(np.unique(self.train.labels))
-        others = {
-            other
-            for other in measured - {name}
-            if self.perturbation(other) != self.control and self.control_of(other) in measured
-        }
+        others = self._measured() - {name}
         alike = {other for other in others if self.perturbation(other) == self.perturbation(name)}
         alike = alike or {other for other in others if self.control_of(other) == self.control_of(name)}
-        if not alike:
-            return base
-        ratios = [self._log_share(other) - self._log_share(self.control_of(other)) for other in sorted(alike)]
-        moved = base * np.exp(np.mean(ratios, axis=0))
+        return self._moved(name, self._log_ratio(alike), seed)
+
+    def summed_control(self, name: str, seed: int) -> NDArray[np.float64]:
+        """Control cells, each gene multiplied by what the parts of a combination do by themselves.
+
+        Parameters
+        ----------
+        name
+            A condition.
+        seed
+            Seed of the rounding.
+
+        Returns
+        -------
+        Counts ``(n_cells, n_genes)``; a part that was not measured by itself does nothing.
+        """
+        sums = np.zeros(self.train.counts.shape[1])
+        for part in self.perturbation(name).split(self.separator):
+            alone = {other for other in self._measured() - {name} if self.perturbation(other) == part}
+            here = {other for other in alone if self.control_of(other) == self.control_of(name)}
+            sums += self._log_ratio(here or alone)
+        return self._moved(name, sums, seed)
+
+    def _measured(self) -> set[str]:
+        """Perturbed conditions with a control of their group."""
+        names = set(np.unique(self.train.labels))
+        return {name for name in names if self.perturbation(name) != self.control and self.control_of(name) in names}
+
+    def _log_ratio(self, names: set[str]) -> NDArray[np.float64]:
+        """Log ratio of the shares of expression to the control, mean over conditions; 0 if there are none."""
+        ratios = [self._log_share(name) - self._log_share(self.control_of(name)) for name in sorted(names)]
+        return np.mean(ratios, axis=0) if ratios else np.zeros(self.train.counts.shape[1])
+
+    def _moved(self, name: str, log_ratio: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+        """Control cells of the group of a condition, multiplied and rounded at random."""
+        moved = self.train.of(self.control_of(name)) * np.exp(log_ratio)
         return np.floor(moved + np.random.default_rng(seed).random(moved.shape))
 
     def _log_share(self, name: str) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from sccountsdiff import DCM
 from sccountsdiff.cli import app
 
 
@@ -113,6 +114,24 @@ def test_report_prints_its_verdict_and_where_it_is(run, cells_file, model_folder
     page = (tmp_path / "new" / "report.html").read_text()
     assert result.output.splitlines()[0] in page
     assert "held-out molecules: better than the gene mean" in result.output
+
+
+def test_commands_take_masked_diffusion_too(run, cells_file, tmp_path):
+    adata = anndata.read_h5ad(cells_file)
+    DCM.setup_anndata(adata)
+    model = DCM(adata, n_hidden=8)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    model.save(str(tmp_path / "dcm"))
+    result = run("generate", tmp_path / "dcm", "--out", "new.h5ad", "--n-cells", "5", "--n-steps", "2")
+    assert result.exit_code == 0, result.output
+    assert anndata.read_h5ad(tmp_path / "new.h5ad").n_obs == 5
+
+
+def test_models_of_others_are_named(run, model_folder, monkeypatch):
+    monkeypatch.setattr("sccountsdiff.CountsDiff.load_registry", lambda _: {"model_name": "SCVI"})
+    result = run("generate", model_folder, "--out", "new.h5ad")
+    assert result.exit_code == 2
+    assert "holds a SCVI; the commands take a CountsDiff or a DCM" in result.output
 
 
 def test_export_writes_a_pair_of_files(run, cells_file, tmp_path):

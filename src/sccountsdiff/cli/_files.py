@@ -18,7 +18,7 @@ from sccountsdiff.cli._console import calm, console, existing_file
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sccountsdiff import CountsDiff
+    from sccountsdiff import DCM, CountsDiff
     from sccountsdiff.model import Destination
 
 File = Annotated[Path, typer.Argument(help="Cells, .h5ad; streamed also .zarr.", metavar="FILE")]
@@ -180,15 +180,20 @@ def _streamed(out: Path, stream: bool, shard: str | None, merge: bool) -> Path |
     return Shard(out, int(number), int(of))
 
 
-def load(model: Path, adata: AnnData | bool) -> CountsDiff:
-    from sccountsdiff import CountsDiff
+def load(model: Path, adata: AnnData | bool) -> CountsDiff | DCM:
+    """The model in a folder, of whichever class it is."""
+    from sccountsdiff import DCM, CountsDiff
 
     calm()
     if not (model / "model.pt").is_file():
         raise typer.BadParameter(f"'{model}' holds no model (no model.pt in it); 'sccountsdiff train' makes one.")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Save path contains no saved anndata")  # as it should: it is not needed
-        return CountsDiff.load(str(model), adata=adata)
+        made = CountsDiff.load_registry(str(model))["model_name"]
+        classes = {kind.__name__: kind for kind in (CountsDiff, DCM)}
+        if made not in classes:
+            raise typer.BadParameter(f"'{model}' holds a {made}; the commands take a {' or a '.join(classes)}.")
+        return classes[made].load(str(model), adata=adata)
 
 
 def write(adata: AnnData | None, out: Path) -> None:

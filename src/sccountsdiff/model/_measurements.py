@@ -135,14 +135,10 @@ class Expression(Task):
 
     def answer(self, shown: Cells, generator: torch.Generator) -> Sequence[Rows]:
         """One array ``(n_cells, n_genes)``, or one for each draw."""
-        posterior = self.module.denoise(shown)
-        # Of a gene that was seen often, the posterior says what the cell has, in whichever batch the cell is thought to
-        # be. What another batch would show of it is that, times how the expectations of the two differ.
-        responses = [self.module.response(shown, batch) if batch else None for batch in self.batches]
+        posteriors = [self.module.translate(shown, batch) for batch in self.batches]
         draws: list[Tensor] = []
         for _ in range(self.n_samples or 1):
-            rate = posterior.rate if self.n_samples is None else posterior.draw_rate(generator)
-            rates = [rate if response is None else rate * response for response in responses]
+            rates = [p.rate if self.n_samples is None else p.draw_rate(generator) for p in posteriors]
             scaled = [_scaled(rate.float(), self.library_size, shown.library)[:, self.genes] for rate in rates]
             expression = scaled[0] if len(scaled) == 1 else torch.stack(scaled).mean(0)
             if self.return_mean and draws:

@@ -125,13 +125,20 @@ class CountDiffusionModule(BaseModuleClass):
         seen = Shown(cells.counts, cells.survival)
         return self.objective.process.remeasure(self.denoiser, seen, cells.condition)
 
-    def response(self, cells: Cells, codes: Mapping[str, int]) -> Tensor:
-        """Expected counts in other categories over those in the cells' own, ``(n_cells, n_genes)``."""
+    def translate(self, cells: Cells, codes: Mapping[str, int]) -> Posterior:
+        """Posterior of the rates, had the cells belonged to other categories.
+
+        Of a gene that was seen often, the posterior says what the cell has, whatever the category. In another one it
+        would show that, times the ratio of what the network expects of the cell in the two.
+        """
+        posterior = self.denoise(cells)
+        if not codes:
+            return posterior
         expected, own = (
             self.denoiser.expected(*self.objective.process.shown(some.counts, some.survival), some.condition)
             for some in (cells.told(codes), cells)
         )
-        return expected / own.clamp_min(1e-12)
+        return posterior.with_rate(posterior.rate * expected / own.clamp_min(1e-12))
 
     def embed(self, cells: Cells) -> Tensor:
         """Features of the cells given all that was measured, ``(n_cells, width)``."""

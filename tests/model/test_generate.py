@@ -144,3 +144,14 @@ def test_a_saved_model_generates_without_data(trained, tmp_path):
     np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="adata="):
         alone.generate(condition, 5, start="empirical")
+
+
+def test_a_compiled_model_says_the_same_and_is_saved_as_it_was(trained, tmp_path):
+    expected = trained.generate(n_cells=20, n_steps=3, seed=0).X
+    trained.save(str(tmp_path / "model"))
+    compiled = CountsDiff.load(str(tmp_path / "model"), adata=trained.adata, accelerator="cpu")
+    compiled.compile(backend="eager")
+    assert (compiled.generate(n_cells=20, n_steps=3, seed=0).X != expected).nnz == 0
+    compiled.save(str(tmp_path / "again"))
+    again = CountsDiff.load(str(tmp_path / "again"), adata=trained.adata, accelerator="cpu")
+    assert (again.generate(n_cells=20, n_steps=3, seed=0).X != expected).nnz == 0

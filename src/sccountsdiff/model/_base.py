@@ -70,6 +70,19 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
             **{name: option for name, option in options.items() if option is not None},
         )
 
+    def compile(self, **kwargs: Any) -> None:
+        """Compile the network: imputation, generation and expression then take about half the time.
+
+        The first minibatch takes ten seconds to a minute. A saved model is not compiled; training is compiled by
+        ``train(plan_kwargs={"compile": True})``, loss and all.
+
+        Parameters
+        ----------
+        **kwargs
+            Passed on to :func:`torch.compile`, which needs a C++ compiler.
+        """
+        self.module.denoiser.compile(**kwargs)
+
     @classmethod
     @setup_anndata_dsp.dedent
     def setup_anndata(

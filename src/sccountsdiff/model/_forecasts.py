@@ -14,13 +14,19 @@ from scvi import REGISTRY_KEYS
 from torch import Tensor
 
 from sccountsdiff.conditioning import CombinationKey, Forecast
+from sccountsdiff.data import Chunks
 from sccountsdiff.model._approach import Approach, Asked, Joint, Row, control_level, has_control, make_approach
 from sccountsdiff.model._module import Cells
 from sccountsdiff.model._profiles import MeasuredProfiles, effective_members, measure_profiles
-from sccountsdiff.model._request import CellPlan
+from sccountsdiff.model._request import CellPlan, Request, plan_cells
 from sccountsdiff.model._setup import PERTURBATION_KEY, ConditionSource
-from sccountsdiff.model._stages import Target
-from sccountsdiff.model._walker import WalkMixin
+from sccountsdiff.model._stages import Making, Target
+from sccountsdiff.model._start import EmptyStart
+from sccountsdiff.model._walker import WalkMixin, WalkOptions
+from sccountsdiff.sampling import log1p_cp10k
+
+#: Cells and steps behind the profile that the network makes of a condition by itself.
+_WALKED_CELLS, _WALKED_STEPS = 512, 20
 
 
 class Group(NamedTuple):
@@ -90,8 +96,13 @@ class ForecastMixin(WalkMixin):
                 f"method={method!r} needs the perturbation: name {self._perturbation.name!r} in the condition."
             )
 
-    def _forecast(self, plan: CellPlan, asked: Asked, same_cells: bool) -> tuple[list[Target], CellPlan, float | None]:
+    def _forecast(
+        self, plan: CellPlan, asked: Asked, same_cells: bool, seed: int
+    ) -> tuple[list[Target], CellPlan, float | None]:
         """Forecast profiles of the cells whose approach says so.
+
+        A forecast is trusted as far as it correlates with perturbations that are left out; the rest is what the network
+        makes of the condition by itself.
 
         Returns
         -------
@@ -109,9 +120,24 @@ class ForecastMixin(WalkMixin):
             forecast = Forecast(measured.profiles)
             trust.append(forecast.held_out_pearson)
             for group in (group for group in groups if group.names == names):
-                targets.append(Target(group.cells, self._forecast_profile(forecast, measured, group, source)))
+                profile = self._forecast_profile(forecast, measured, group, source)
+                if trust[-1] < 1:  # not where nothing could be left out: NaN
+                    profile = torch.lerp(self._walked_profile(group, source, seed), profile, max(trust[-1], 0.0))
+                targets.append(Target(group.cells, profile))
                 codes[group.cells] = group.wanted
         return targets, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))
+
+    def _walked_profile(self, group: Group, source: ConditionSource, seed: int) -> Tensor:
+        """Mean of log1p(CP10k) of cells that are walked back under the condition of a group, ``(n_genes,)``."""
+        row = {**dict(zip(group.names, group.context, strict=True)), source.name: group.wanted}
+        control = {**row, source.name: control_level(source)}
+        rng = np.random.default_rng([seed, group.wanted, *(code + 1 for code in group.context)])
+        request, size = Request(control, row, whole=False), np.array([_WALKED_CELLS])
+        plan = plan_cells([request], size, self._sources, self._population, rng)
+        making = Making(self.module, plan, Chunks(len(plan), len(plan)), int(rng.integers(2**31)))
+        options = WalkOptions(_WALKED_STEPS, self._births, 0.0)
+        stage = self._walked(making, EmptyStart(self.summary_stats.n_vars), Asked([row], [Joint()]), 1.0, options)
+        return log1p_cp10k(torch.as_tensor(stage.counts(0).toarray())).double().mean(0)
 
     def _groups(self, plan: CellPlan, asked: Asked, same_cells: bool) -> list[Group]:
         """Cells to move, by context and perturbation. Cells that are given belong to the context of their label."""

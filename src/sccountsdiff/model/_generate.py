@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -47,9 +47,6 @@ LibrarySize = float | Sequence[float] | NDArray[Any] | Mapping[str, Any] | AnnDa
 
 class GenerateMixin(ForecastMixin):
     """Generation."""
-
-    #: Name of the law of births that suits the process.
-    _births: ClassVar[str] = "poisson"
 
     @torch.inference_mode()
     def generate(
@@ -166,7 +163,7 @@ class GenerateMixin(ForecastMixin):
             names = from_adata.obs_names
         making = Making(self.module, plan, Chunks(len(plan), batch_size or settings.batch_size), begun.used)
         stage = self._walked(making, begin, asked, guidance, options)
-        targets, wanted, trust = self._forecast(plan, asked, from_adata is not None)
+        targets, wanted, trust = self._forecast(plan, asked, from_adata is not None, begun.used)
         stage = Moved(making, stage, targets, 1) if targets else stage
         if profile is not None:
             everything = Target(np.arange(len(plan)), wanted_profile(profile, self._gene_names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -49,6 +49,8 @@ class WalkMixin(ExpressionMixin):
     """Walks cells back, and remembers the training cells they take after."""
 
     population_: Population | None
+    #: Name of the law of births that suits the process.
+    _births: ClassVar[str] = "poisson"
 
     def _walked(
         self,

@@ -169,6 +169,18 @@ def test_what_was_never_measured_is_forecast(screen):
     assert totals.mean() == pytest.approx(cells.obs["requested_library_size"].mean(), rel=0.05)
 
 
+def test_a_forecast_is_trusted_as_far_as_it_predicts_what_is_left_out(screen, monkeypatch):
+    """Without trust the profile is that of cells told the whole condition, with all of it that of the forecast."""
+    own = profile(screen.generate(ASKED, 400, method="joint", seed=1))
+    found = []
+    for trust in (0.0, 1.0, float("nan")):
+        monkeypatch.setattr("sccountsdiff.conditioning.Forecast._held_out_pearson", lambda _, trust=trust: trust)
+        found.append(profile(screen.generate(ASKED, 400, method="forecast", seed=0)))
+    distance = [np.abs(one - own).mean() for one in found]
+    assert distance[0] < 0.6 * distance[1]
+    np.testing.assert_array_equal(found[1], found[2])
+
+
 def test_measured_conditions_are_told_to_the_model(screen):
     cells = screen.generate({"cell_type": "NK", "drug": "TNF"}, 5, seed=0)
     assert cells.uns["sccountsdiff"]["generated"]["approach"] == "joint"

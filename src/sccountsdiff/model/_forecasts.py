@@ -50,6 +50,12 @@ class Group(NamedTuple):
     cells: NDArray[np.intp]
 
 
+def _weight(trust: float) -> float:
+    """Weight of a forecast that correlates so well with what is left out; 1 where nothing could be left out (NaN)."""
+    trust = min(max(trust, 0.0), 1.0) if trust == trust else 1.0
+    return trust**2 / (trust**2 + (1 - trust) ** 2)
+
+
 class ForecastMixin(WalkMixin):
     """Forecasts, and cells moved to them."""
 
@@ -101,8 +107,8 @@ class ForecastMixin(WalkMixin):
     ) -> tuple[list[Target], CellPlan, float | None]:
         """Forecast profiles of the cells whose approach says so.
 
-        A forecast is trusted as far as it correlates with perturbations that are left out; the rest is what the network
-        makes of the condition by itself.
+        A forecast that correlates by rho with perturbations that are left out has the weight rho^2 beside (1 - rho)^2 of
+        what the network makes of the condition by itself.
 
         Returns
         -------
@@ -121,8 +127,9 @@ class ForecastMixin(WalkMixin):
             trust.append(forecast.held_out_pearson)
             for group in (group for group in groups if group.names == names):
                 profile = self._forecast_profile(forecast, measured, group, source)
-                if trust[-1] < 1:  # not where nothing could be left out: NaN
-                    profile = torch.lerp(self._walked_profile(group, source, seed), profile, max(trust[-1], 0.0))
+                weight = _weight(trust[-1])
+                if weight < 1:
+                    profile = torch.lerp(self._walked_profile(group, source, seed), profile, weight)
                 targets.append(Target(group.cells, profile))
                 codes[group.cells] = group.wanted
         return targets, replace(plan, values={**plan.values, source.name: codes}), float(np.mean(trust))

@@ -1,7 +1,7 @@
 r"""What do grids, births, starts, guidance and attrition do to generated cells?
 
 One model a data set and seed, trained on 80 % of the cells with their labels (2,000 most dispersed genes of these), as
-in ``celltypes.py``. Up to 1,000 of its training cells lend each walk their labels and library sizes, so that walks differ
+in ``celltypes.py`` but for ``head="conjugate"``, one Gamma law for each gene. Up to 1,000 of its training cells lend each walk their labels and library sizes, so that walks differ
 in nothing but their settings:
 
 - ``zeros_GRID_BIRTHS_STEPS``: from empty cells;
@@ -149,7 +149,7 @@ def scores(ruler: TypeRuler, lenders: ad.AnnData, counts: sp.csr_matrix) -> dict
 @functools.lru_cache(maxsize=1)
 def walker(data: str, seed: int, max_epochs: int | None) -> Walker:
     """Return the walker of one fit; all walks reuse it."""
-    return Walker(countsdiff_model(data, seed, max_epochs), seed)
+    return Walker(countsdiff_model(data, seed, max_epochs, "conjugate"), seed)
 
 
 def main() -> None:

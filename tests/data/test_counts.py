@@ -206,3 +206,10 @@ def test_dispersions_of_silent_genes_are_those_of_all(counts):
     assert np.isfinite(dispersion).all()
     assert dispersion.min() >= 0.3
     assert dispersion.max() <= 50
+
+
+@pytest.mark.parametrize("storage", [np.asarray, sp.csr_matrix], ids=["dense", "csr"])
+def test_squares_of_small_integers_do_not_overflow(counts, storage):
+    deep = (counts * 20).astype(np.uint8)
+    expected = scan_counts(deep.astype(np.float64)).genes.dispersion
+    np.testing.assert_allclose(scan_counts(storage(deep)).genes.dispersion, expected)

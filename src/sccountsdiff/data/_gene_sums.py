@@ -56,8 +56,9 @@ class GeneSums:
         measured
             Which entries were measured, of the shape of ``counts``; None if all were.
         """
+        counts = counts.astype(np.float64)  # squares of integers would overflow
         self.total += _sums(counts)
-        self._square += _sums(counts.multiply(counts) if sparse.issparse(counts) else np.square(counts, dtype=float))
+        self._square += _sums(counts.multiply(counts) if sparse.issparse(counts) else np.square(counts))
         self._product += np.asarray(counts.T @ size).ravel()
         self.n_cells += len(size) if measured is None else measured.sum(axis=0)
         self._size += size.sum() if measured is None else size @ measured
@@ -81,4 +82,4 @@ class GeneSums:
 
 def _sums(counts: Any) -> NDArray[np.float64]:
     """Sum over cells."""
-    return np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
+    return np.asarray(counts.sum(axis=0)).ravel()

@@ -58,6 +58,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
         """A network for the genes and condition keys of the data; options that are None keep its defaults."""
         counts = self.registry[FIELD_REGISTRIES_KEY][REGISTRY_KEYS.X_KEY][STATE_REGISTRY_KEY]
         gene_mean, groups = np.asarray(counts[CountsField.GENE_MEAN_KEY]), self._modalities
+        dispersion = counts.get(CountsField.GENE_DISPERSION_KEY)  # models saved before it was kept have none
         library = {"library_mean": max(counts[CountsField.LIBRARY_MEAN_KEY], 1.0)}
         if groups is not None:
             library = {"library_mean": groups.means(gene_mean), "n_features": groups.n_features.tolist()}
@@ -65,7 +66,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
             len(counts[CountsField.COLUMN_NAMES_KEY]),
             tuple(source.key for source in self._sources),
             gene_mean=torch.as_tensor(gene_mean),
-            gene_dispersion=torch.as_tensor(counts[CountsField.GENE_DISPERSION_KEY]),
+            gene_dispersion=None if dispersion is None else torch.as_tensor(dispersion),
             **library,
             **{name: option for name, option in options.items() if option is not None},
         )

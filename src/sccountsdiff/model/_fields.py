@@ -62,7 +62,7 @@ class CountsField(LayerField):
             for s in self.measured
         }
         state = self._scan(adata_target, measured)
-        return state | {key: state_registry[key] for key in self.totals(GeneSums(0))}
+        return state | {key: state_registry[key] for key in self.totals(GeneSums(0)) if key in state_registry}
 
     def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
         """Genes must still be those of the setup."""

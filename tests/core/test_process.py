@@ -243,3 +243,10 @@ def test_incomplete_beta_matches_scipy():
 def test_a_geometric_schedule_must_end_near_zero():
     with pytest.raises(ValueError, match="alpha_min"):
         GeometricSchedule(0.5)
+
+
+def test_a_glimpse_shows_what_survives_on_average():
+    counts, survival = torch.tensor([[20.0, 0.0, 40.0]]), torch.tensor([[1.0, 1.0, 0.0]])
+    seen = Thinning().glimpse(counts, survival)
+    torch.testing.assert_close(seen[0], torch.tensor([[1.0, 0.0, 2.0]]))
+    torch.testing.assert_close(seen[1], torch.tensor([[0.05, 0.05, 0.0]]))

@@ -62,7 +62,8 @@ class ExpressionMixin(InferenceMixin):
             Cells to use: positions (negative ones count from the end) or a boolean mask; ``None`` is all.
         transform_batch
             Batch in which the cells are thought to be measured, or several to average over; ``None`` is their own. What
-            a cell has of a gene is multiplied by the ratio of what the network expects in the two batches.
+            a cell has of a gene is multiplied by the ratio of what the network expects in the two batches of a cell of
+            which it sees one molecule in twenty: shown more, it would tell the batch by the counts.
         gene_list
             Genes to return, in this order; ``None`` is all.
         library_size

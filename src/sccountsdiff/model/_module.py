@@ -129,13 +129,13 @@ class CountDiffusionModule(BaseModuleClass):
         """Posterior of the rates, had the cells belonged to other categories.
 
         Of a gene that was seen often, the posterior says what the cell has, whatever the category. In another one it
-        would show that, times the ratio of what the network expects of the cell in the two.
+        would show that, times the ratio of what the network expects of the cell in the two, at a glimpse of it.
         """
         posterior = self.denoise(cells)
         if not codes:
             return posterior
         expected, own = (
-            self.denoiser.expected(*self.objective.process.shown(some.counts, some.survival), some.condition)
+            self.denoiser.expected(*self.objective.process.glimpse(some.counts, some.survival), some.condition)
             for some in (cells.told(codes), cells)
         )
         return posterior.with_rate(posterior.rate * expected / own.clamp_min(1e-12))

@@ -169,6 +169,24 @@ class Process(ABC):
         """
         return Shown(x_t, alpha)
 
+    def glimpse(self, x: Tensor, survival: Tensor) -> Shown:
+        """As little of cells as still shows what they are, without a draw: by default all that was seen.
+
+        Shown a whole cell, a denoiser tells its batch by its counts, whatever batch it is told.
+
+        Parameters
+        ----------
+        x
+            Counts that were seen, ``(n_cells, n_genes)``.
+        survival
+            Their survival, broadcastable to ``x``.
+
+        Returns
+        -------
+        Counts and survivals.
+        """
+        return self.shown(x, survival)
+
     @abstractmethod
     def revive(
         self,

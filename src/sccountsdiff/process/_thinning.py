@@ -14,6 +14,9 @@ from sccountsdiff.process._process import Believes, Process, Shown, bridge, nobo
 from sccountsdiff.process._random import binomial
 from sccountsdiff.process._schedule import ENDPOINT_TOLERANCE, GeometricSchedule
 
+#: Survival at which translated profiles come closest to measured ones (benchmarks/translation.py).
+_GLIMPSE = 0.05
+
 
 @final
 class Thinning(Process):
@@ -43,6 +46,10 @@ class Thinning(Process):
     def begin(self, x_0: Tensor, survival: float, size: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Thin in proportion to the size."""
         return self.corrupt(x_0, (survival * size).clamp(0, 1), generator)
+
+    def glimpse(self, x: Tensor, survival: Tensor) -> Shown:
+        """Expected survivors of one molecule in twenty."""
+        return Shown(_GLIMPSE * x, _GLIMPSE * survival)
 
     def revive(
         self,

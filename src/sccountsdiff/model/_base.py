@@ -72,9 +72,9 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
         )
 
     def compile(self, **kwargs: Any) -> None:
-        """Compile the network: imputation, generation and expression then take about half the time.
+        """Compile the network for imputation, generation and expression.
 
-        The first minibatch takes ten seconds to a minute. A saved model is not compiled; training is compiled by
+        The first minibatch takes ten seconds to a minute, the others less than before. A saved model is not compiled; training is compiled by
         ``train(plan_kwargs={"compile": True})``, loss and all.
 
         Parameters

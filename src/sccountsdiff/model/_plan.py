@@ -40,7 +40,7 @@ class DiffusionTrainingPlan(TrainingPlan):
         Part of the steps in which the learning rate rises.
     compile
         Whether to compile network and loss (:func:`torch.compile`, which needs a C++ compiler): ten seconds to start
-        with, then steps take a little over half the time.
+        with, then faster steps, the more so the larger the minibatch.
     compile_kwargs
         Passed on to :func:`torch.compile`.
     **kwargs

@@ -56,11 +56,24 @@ class Denoiser(nn.Module, ABC):
         """
 
     def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
-        """Expected counts of a full measurement by what the network says of the cell ``(n_cells, n_genes)``.
+        """Expected counts of a full measurement by what the network says of the cell.
 
         What was seen of a gene counts only as part of what was seen of the cell: two conditions differ in these
         expectations as the network has learned, and not less where a gene's own count is high. By default the mean of
         the posterior.
+
+        Parameters
+        ----------
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        condition
+            Condition of each cell.
+
+        Returns
+        -------
+        ``(n_cells, n_genes)``.
         """
         return self(x_t, alpha, condition).rate
 

@@ -61,7 +61,23 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Expected counts of a full measurement by what the network says, the gene's own count left aside."""
+        """Expected counts of a full measurement by what the network says, the gene's own count left aside.
+
+        Parameters
+        ----------
+        logits
+            Outputs of the network ``(n_cells, n_outputs * n_genes)``, the first of all genes first.
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, broadcastable to ``x_t``.
+        given
+            Library sizes.
+
+        Returns
+        -------
+        ``(n_cells, n_genes)``.
+        """
 
     @abstractmethod
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Posterior:

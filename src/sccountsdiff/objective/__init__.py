@@ -17,7 +17,7 @@ CountsDiff (arXiv 2604.03779), section 3.2 and appendices B.5, B.7; the bound is
 loss along a thinning channel (Guo, Shamai and Verdu 2008; Atar and Weissman 2012).
 """
 
-from sccountsdiff.objective._loss import Objective, bound
+from sccountsdiff.objective._loss import Corrupted, Objective, bound, weighed_loss
 from sccountsdiff.objective._pattern import (
     PATTERNS,
     EntrywiseSurvival,
@@ -31,6 +31,8 @@ from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehea
 from sccountsdiff.objective._weighting import WEIGHTINGS, BoundWeighting, PaperWeighting, Weighting
 
 __all__ = [
+    "Corrupted",
+    "weighed_loss",
     "PATTERNS",
     "WEIGHTINGS",
     "BlockRehearsal",

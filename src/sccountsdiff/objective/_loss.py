@@ -19,7 +19,19 @@ from sccountsdiff.process import Process
 
 
 class Corrupted(NamedTuple):
-    """A minibatch of training: what was, what is left, what a network sees of it, and the weight of each entry."""
+    """A minibatch of training.
+
+    Parameters
+    ----------
+    x_0
+        Counts, ``(n_cells, n_genes)``.
+    x_t
+        What is left of them.
+    shown
+        What a network sees of it: counts and survivals.
+    weight
+        Weight of the loss of each entry.
+    """
 
     x_0: Tensor
     x_t: Tensor
@@ -28,7 +40,23 @@ class Corrupted(NamedTuple):
 
 
 def weighed_loss(process: Process, denoiser: Denoiser, condition: Condition, cells: Corrupted) -> Tensor:
-    """Loss of a network, weighed over the entries of each cell, ``(n_cells,)``."""
+    """Loss of a network, weighed over the entries of each cell.
+
+    Parameters
+    ----------
+    process
+        How counts are corrupted.
+    denoiser
+        The network.
+    condition
+        Condition of each cell.
+    cells
+        The cells, corrupted.
+
+    Returns
+    -------
+    ``(n_cells,)``.
+    """
     loss = process.loss(denoiser(*cells.shown, condition), cells.x_0, cells.x_t)
     return torch.linalg.vecdot(loss.flatten(1), cells.weight.flatten(1))
 
@@ -62,7 +90,17 @@ class Objective:
     weigh: Callable[..., Tensor] = field(default=weighed_loss, repr=False)
 
     def compiled(self, **options: Any) -> Objective:
-        """The same objective, with network and loss compiled by :func:`torch.compile`; what is drawn is not."""
+        """The same objective, with network and loss compiled; what is drawn is not.
+
+        Parameters
+        ----------
+        **options
+            Passed on to :func:`torch.compile`; shapes are fixed (``dynamic=False``) by default.
+
+        Returns
+        -------
+        Another objective.
+        """
         return replace(self, weigh=torch.compile(weighed_loss, **{"dynamic": False} | options))
 
     def loss(

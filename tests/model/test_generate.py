@@ -155,3 +155,8 @@ def test_a_compiled_model_says_the_same_and_is_saved_as_it_was(trained, tmp_path
     compiled.save(str(tmp_path / "again"))
     again = CountsDiff.load(str(tmp_path / "again"), adata=trained.adata, accelerator="cpu")
     assert (again.generate(n_cells=20, n_steps=3, seed=0).X != expected).nnz == 0
+
+
+def test_attrition_is_a_number(trained):
+    with pytest.raises(TypeError, match="attrition must be a number between 0 .* got 'much'"):
+        trained.generate(n_cells=2, attrition="much")

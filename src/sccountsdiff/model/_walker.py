@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,6 +44,13 @@ class WalkOptions:
     n_steps: int
     births: str
     attrition: float
+
+    def __post_init__(self) -> None:
+        """Plain values only."""
+        if not isinstance(self.attrition, Real):
+            raise TypeError(
+                f"attrition must be a number between 0 (none) and 1 (as much as there may be), got {self.attrition!r}."
+            )
 
 
 class WalkMixin(ExpressionMixin):

@@ -182,7 +182,7 @@ def test_raw_checkpoints_are_refused_and_averaged_ones_written(model, quick_trai
     quick_train(model, 4, callbacks=[saving], enable_checkpointing=True)
     saved = CountsDiff.load(saving.best_model_path, adata=model.adata, accelerator="cpu")
     with torch.no_grad():  # the dispersions are calibrated after the last checkpoint
-        saved.module.denoiser.dispersion().copy_(model.module.denoiser.dispersion())
+        saved.module.denoiser.scaled_log_dispersion().copy_(model.module.denoiser.scaled_log_dispersion())
     expected = saved.get_elbo(indices=model.validation_indices, seed=0).nats
     assert expected == pytest.approx(model.get_elbo(indices=model.validation_indices, seed=0).nats, rel=1e-3)
 
@@ -235,7 +235,7 @@ def test_dispersions_are_calibrated_on_held_out_cells(make_adata, quick_train):
 
     class Distort(Callback):
         def on_train_end(self, trainer, pl_module) -> None:
-            pl_module.module.denoiser.dispersion().data += self.log_factor / FAST
+            pl_module.module.denoiser.scaled_log_dispersion().data += self.log_factor / FAST
 
     found = []
     for log_factor in (0.0, 0.2):
@@ -243,13 +243,13 @@ def test_dispersions_are_calibrated_on_held_out_cells(make_adata, quick_train):
         distort = Distort()
         distort.log_factor = log_factor
         model = quick_train(CountsDiff(adata, n_hidden=8), 20, validation_size=0.3, callbacks=[distort])
-        found.append(FAST * model.module.denoiser.dispersion().detach())
+        found.append(FAST * model.module.denoiser.scaled_log_dispersion().detach())
     difference = found[1] - found[0]
     assert difference.abs().max() < 0.1, "the distortion was undone"
 
 
 def test_frozen_dispersions_are_not_calibrated(model, quick_train):
-    dispersion = model.module.denoiser.dispersion()
+    dispersion = model.module.denoiser.scaled_log_dispersion()
     dispersion.requires_grad_(False)
     before = dispersion.clone()
     quick_train(model, 2)

@@ -37,7 +37,7 @@ class CalibrateDispersion(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find the factor."""
-        parameter = pl_module.module.denoiser.dispersion()
+        parameter = pl_module.module.denoiser.scaled_log_dispersion()
         if parameter is None or not parameter.requires_grad or not trainer.val_dataloaders:
             return
         start = parameter.detach().clone()

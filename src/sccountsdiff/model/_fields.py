@@ -42,6 +42,7 @@ class CountsField(LayerField):
     GENE_MEAN_KEY = "gene_mean"
     GENE_DISPERSION_KEY = "gene_dispersion"
     LIBRARY_MEAN_KEY = "library_mean"
+    TOTALS = (GENE_MEAN_KEY, GENE_DISPERSION_KEY, LIBRARY_MEAN_KEY)
     MEASURED_KEY = "measured"
 
     def __init__(self, layer: str | None, measured: Sequence[Measured]) -> None:
@@ -62,7 +63,7 @@ class CountsField(LayerField):
             for s in self.measured
         }
         state = self._scan(adata_target, measured)
-        return state | {key: state_registry[key] for key in self.totals(GeneSums(0)) if key in state_registry}
+        return state | {key: state_registry[key] for key in self.TOTALS if key in state_registry}
 
     def recheck(self, adata: AnnData, state_registry: dict[str, Any]) -> None:
         """Genes must still be those of the setup."""
@@ -93,11 +94,9 @@ class CountsField(LayerField):
     @classmethod
     def totals(cls, genes: GeneSums) -> dict[str, Any]:
         """What a denoiser is initialised with."""
-        return {
-            cls.GENE_MEAN_KEY: genes.mean.astype(np.float32),
-            cls.GENE_DISPERSION_KEY: genes.dispersion.astype(np.float32),
-            cls.LIBRARY_MEAN_KEY: float(genes.mean.sum()),
-        }
+        mean = genes.mean
+        values = (mean.astype(np.float32), genes.dispersion.astype(np.float32), float(mean.sum()))
+        return dict(zip(cls.TOTALS, values, strict=True))
 
 
 class CategoryField(CategoricalObsField):

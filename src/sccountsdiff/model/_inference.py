@@ -244,7 +244,7 @@ class InferenceMixin(StreamingMixin):
             genes = slice(None) if data is None else gene_positions(data, gene_list)
             batch = self._batches(transform_batch)[0]
             for cells in self._minibatches(data, rows, batch_size, dataloader, None if silent else "Drawing"):
-                fresh = fresh_measurement(self.module.translate(cells, batch))
+                fresh = fresh_measurement(*self.module.translate(cells, [batch]))
                 for draw in draws:
                     counts = fresh.draw(generator)[:, genes].cpu().numpy().astype(np.int32)
                     draw.append(scipy.sparse.csr_matrix(counts))

@@ -135,7 +135,7 @@ class Expression(Task):
 
     def answer(self, shown: Cells, generator: torch.Generator) -> Sequence[Rows]:
         """One array ``(n_cells, n_genes)``, or one for each draw."""
-        posteriors = [self.module.translate(shown, batch) for batch in self.batches]
+        posteriors = self.module.translate(shown, self.batches)
         draws: list[Tensor] = []
         for _ in range(self.n_samples or 1):
             rates = [p.rate if self.n_samples is None else p.draw_rate(generator) for p in posteriors]

@@ -125,20 +125,25 @@ class CountDiffusionModule(BaseModuleClass):
         seen = Shown(cells.counts, cells.survival)
         return self.objective.process.remeasure(self.denoiser, seen, cells.condition)
 
-    def translate(self, cells: Cells, codes: Mapping[str, int]) -> Posterior:
-        """Posterior of the rates, had the cells belonged to other categories.
+    def translate(self, cells: Cells, categories: Sequence[Mapping[str, int]]) -> list[Posterior]:
+        """Posterior of the rates, had the cells belonged to other categories; one for each, none being their own.
 
         Of a gene that was seen often, the posterior says what the cell has, whatever the category. In another one it
         would show that, times the ratio of what the network expects of the cell in the two, at a glimpse of it.
         """
         posterior = self.denoise(cells)
-        if not codes:
-            return posterior
-        expected, own = (
-            self.denoiser.expected(*self.objective.process.glimpse(some.counts, some.survival), some.condition)
-            for some in (cells.told(codes), cells)
-        )
-        return posterior.with_rate(posterior.rate * expected / own.clamp_min(1e-12))
+        if not any(categories):
+            return [posterior] * len(categories)
+        own = self._expected(cells).clamp_min(1e-12)
+        return [
+            posterior.with_rate(posterior.rate * self._expected(cells.told(codes)) / own) if codes else posterior
+            for codes in categories
+        ]
+
+    def _expected(self, cells: Cells) -> Tensor:
+        """Expected counts at a glimpse, ``(n_cells, n_genes)``."""
+        seen = self.objective.process.glimpse(cells.counts, cells.survival)
+        return self.denoiser.expected(*seen, cells.condition)
 
     def embed(self, cells: Cells) -> Tensor:
         """Features of the cells given all that was measured, ``(n_cells, width)``."""

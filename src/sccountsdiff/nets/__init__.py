@@ -1,10 +1,20 @@
 """Denoisers: networks that state what is missing, given what survived."""
 
 from sccountsdiff.nets._attention import ATTENTIONS, Attention, FullAttention, LatentAttention
-from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
+from sccountsdiff.nets._denoiser import DENOISERS, Denoiser, HeadedDenoiser
 from sccountsdiff.nets._gene_mlp import GeneMLP
 from sccountsdiff.nets._gene_transformer import GeneTransformer
-from sccountsdiff.nets._heads import FAST, HEADS, ConjugateHead, Head, PoissonHead, SizedSoftmax, SoftplusHead
+from sccountsdiff.nets._heads import (
+    FAST,
+    HEADS,
+    ConjugateHead,
+    DispersedHead,
+    Head,
+    PoissonHead,
+    SharesHead,
+    SizedSoftmax,
+    SoftplusHead,
+)
 from sccountsdiff.nets._inputs import INPUTS, CountInput, LogInput, ResidualInput
 from sccountsdiff.nets._library import GivenTotals, Library, LibraryPerGroup, OneLibrary, make_library
 from sccountsdiff.nets._mixture_head import MixtureHead
@@ -23,12 +33,14 @@ __all__ = [
     "ConjugateHead",
     "CountInput",
     "Denoiser",
+    "DispersedHead",
     "FullAttention",
     "GeneMLP",
     "GeneOffsets",
     "GeneTransformer",
     "GivenTotals",
     "Head",
+    "HeadedDenoiser",
     "LatentAttention",
     "Library",
     "LibraryPerGroup",
@@ -37,6 +49,7 @@ __all__ = [
     "OneLibrary",
     "PoissonHead",
     "ResidualInput",
+    "SharesHead",
     "SizedSoftmax",
     "SoftplusHead",
     "TokenHead",

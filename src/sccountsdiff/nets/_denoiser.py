@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, Key
+from sccountsdiff.nets._heads import Head
 from sccountsdiff.nets._library import Library, OneLibrary
 from sccountsdiff.nets._offsets import GeneOffsets
 from sccountsdiff.process import Posterior, Registry
@@ -77,8 +78,8 @@ class Denoiser(nn.Module, ABC):
         """
         return self(x_t, alpha, condition).rate
 
-    def dispersion(self) -> nn.Parameter | None:
-        """Dispersions that can be calibrated after training (:meth:`Head.dispersion`), None if there are none."""
+    def scaled_log_dispersion(self) -> nn.Parameter | None:
+        """Dispersions that can be calibrated after training (:meth:`Head.scaled_log_dispersion`), None by default."""
         return None
 
     @abstractmethod
@@ -98,3 +99,45 @@ class Denoiser(nn.Module, ABC):
         -------
         ``(n_cells, width)``.
         """
+
+
+class HeadedDenoiser(Denoiser):
+    """A denoiser whose posterior is that of a head on logits.
+
+    Attributes
+    ----------
+    head
+        From logits to the posterior.
+    """
+
+    head: Head
+
+    @abstractmethod
+    def logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Outputs of the network for the head.
+
+        Parameters
+        ----------
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, ``(n_cells, 1)`` or ``(n_cells, n_genes)``.
+        condition
+            Condition of each cell.
+
+        Returns
+        -------
+        ``(n_cells, n_outputs * n_genes)``, the first of all genes first.
+        """
+
+    def scaled_log_dispersion(self) -> nn.Parameter | None:
+        """Dispersions of the head."""
+        return self.head.scaled_log_dispersion()
+
+    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Expected counts by the head."""
+        return self.head.expected(self.logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
+
+    def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
+        """Posterior of the head over the missing molecules."""
+        return self.head(self.logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
-from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
+from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser
 from sccountsdiff.nets._heads import HEADS
 from sccountsdiff.nets._inputs import INPUTS, GroupDropout
 from sccountsdiff.nets._library import make_library
 from sccountsdiff.nets._statistics import CellStatistics
-from sccountsdiff.process import Posterior
 
 
 @final
@@ -39,7 +38,7 @@ class _ModulatedBlock(nn.Module):
 
 @DENOISERS.register("mlp")
 @final
-class GeneMLP(Denoiser):
+class GeneMLP(HeadedDenoiser):
     """Residual multilayer perceptron over all genes of a cell.
 
     Counts and per-entry survival are projected to a narrow hidden layer, which residual blocks transform under adaptive
@@ -113,17 +112,6 @@ class GeneMLP(Denoiser):
             h = block(h, context)
         return self.norm(h)
 
-    def dispersion(self) -> nn.Parameter | None:
-        """Dispersions of the head."""
-        return self.head.dispersion()
-
-    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
-        """Expected counts."""
-        return self.head.expected(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
-
-    def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
-        """Posterior over the missing molecules."""
-        return self.head(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
-
-    def _logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+    def logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Logits of the shares of expression, and what else the head asks for."""
         return self.offsets(self.to_logits(self.embed(x_t, alpha, condition)), condition)

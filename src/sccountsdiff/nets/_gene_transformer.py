@@ -11,11 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
 from sccountsdiff.nets._attention import ATTENTIONS
-from sccountsdiff.nets._denoiser import DENOISERS, Denoiser
+from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser
 from sccountsdiff.nets._heads import HEADS
 from sccountsdiff.nets._library import make_library
 from sccountsdiff.nets._statistics import CellStatistics
-from sccountsdiff.process import Posterior
 
 
 @final
@@ -41,7 +40,7 @@ class _Block(nn.Module):
 
 @DENOISERS.register("transformer")
 @final
-class GeneTransformer(Denoiser):
+class GeneTransformer(HeadedDenoiser):
     """Transformer with one token per gene, one per condition key and one for the cell.
 
     A gene's token is its embedding plus projections of its log count and survival. With ``attention="full"`` time is
@@ -139,19 +138,8 @@ class GeneTransformer(Denoiser):
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer of the cell's token."""
         return self._tokens(x_t, alpha, condition)[:, 0]
 
-    def dispersion(self) -> nn.Parameter | None:
-        """Dispersions of the head."""
-        return self.head.dispersion()
-
-    def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
-        """Expected counts."""
-        return self.head.expected(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
-
-    def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:
-        """Posterior over the missing molecules."""
-        return self.head(self._logits(x_t, alpha, condition), x_t, alpha, self.library.given(condition))
-
-    def _logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+    def logits(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
+        """Logits of the shares of expression, and what else the head asks for."""
         genes = self._tokens(x_t, alpha, condition)[:, -x_t.shape[-1] :]
         first, *others = self.to_logit(genes).unbind(-1)
         return self.offsets(torch.cat([first + self.gene_bias, *others], -1), condition)

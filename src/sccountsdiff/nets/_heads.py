@@ -30,11 +30,6 @@ def fast_positive(scaled_log: Tensor) -> Tensor:
     return (FAST * scaled_log).clamp(-12, 12).exp()
 
 
-def dispersion_parameter(n_genes: int, dispersion: Tensor | None) -> nn.Parameter:
-    """Scaled logarithm of the dispersion of each gene ``(n_genes,)``, from where it starts; None is 1."""
-    return nn.Parameter(torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST)
-
-
 class Head(nn.Module, ABC):
     """Last layer of a denoiser.
 
@@ -55,7 +50,7 @@ class Head(nn.Module, ABC):
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__()
 
-    def dispersion(self) -> nn.Parameter | None:
+    def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Logarithm of the dispersion of each gene, divided by :data:`FAST`; None without one to calibrate."""
         return None
 
@@ -126,9 +121,61 @@ class SizedSoftmax(nn.Module):
         return torch.where(self.library.least(measured) > 0, total, self._estimate(total, measured, share, prior))
 
 
+class SharesHead(Head):
+    """A head whose expected counts are shares of expression times the size of the cell.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    library
+        What the library sizes count.
+    dispersion
+        Of no use here.
+    """
+
+    @abstractmethod
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+        super().__init__(n_genes, library)
+        self.sized = SizedSoftmax(library)
+
+    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
+        """Shares of expression times the size of the cell; of several outputs of a gene the first are the logits."""
+        return self.sized(logits.chunk(self.n_outputs, -1)[0], x_t, alpha, given)
+
+
+class DispersedHead(SharesHead):
+    """Such a head with a dispersion of each gene.
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes.
+    library
+        What the library sizes count.
+    dispersion
+        Dispersion of each gene to start from ``(n_genes,)``; None is 1.
+    """
+
+    @abstractmethod
+    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+        super().__init__(n_genes, library)
+        start = torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST
+        self.scaled_log_theta = nn.Parameter(start)
+
+    @property
+    def theta(self) -> Tensor:
+        """Dispersion of each gene, ``(n_genes,)``."""
+        return fast_positive(self.scaled_log_theta)
+
+    def scaled_log_dispersion(self) -> nn.Parameter | None:
+        """Logarithm of the dispersion of each gene, divided by :data:`FAST`."""
+        return self.scaled_log_theta
+
+
 @HEADS.register("conjugate")
 @final
-class ConjugateHead(Head):
+class ConjugateHead(DispersedHead):
     r"""Gamma-Poisson head: the rate has a Gamma(theta, theta / mu) prior, updated by what was seen.
 
     .. math:: r_g \mid x_g \sim \mathrm{Gamma}(\theta_g + x_g,\; \theta_g / \mu_g + \alpha_g), \qquad
@@ -140,22 +187,7 @@ class ConjugateHead(Head):
     """
 
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library)
-        self.sized = SizedSoftmax(library)
-        self.scaled_log_theta = dispersion_parameter(n_genes, dispersion)
-
-    @property
-    def theta(self) -> Tensor:
-        """Dispersion of each gene, ``(n_genes,)``."""
-        return fast_positive(self.scaled_log_theta)
-
-    def dispersion(self) -> nn.Parameter:
-        """Logarithm of the dispersion of each gene, scaled."""
-        return self.scaled_log_theta
-
-    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Shares of expression times the size of the cell."""
-        return self.sized(logits, x_t, alpha, given)
+        super().__init__(n_genes, library, dispersion)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
@@ -167,16 +199,11 @@ class ConjugateHead(Head):
 
 @HEADS.register("poisson")
 @final
-class PoissonHead(Head):
+class PoissonHead(SharesHead):
     """Poisson head: the network's mean is the rate."""
 
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
-        self.sized = SizedSoftmax(library)
-
-    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Shares of expression times the size of the cell."""
-        return self.sized(logits, x_t, alpha, given)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""

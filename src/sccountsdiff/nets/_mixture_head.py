@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.nets._heads import FAST, HEADS, Head, SizedSoftmax, dispersion_parameter, fast_positive
+from sccountsdiff.nets._heads import FAST, HEADS, DispersedHead
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import GammaMixturePosterior
 
@@ -18,7 +18,7 @@ _FACTOR, _ODDS = 10.0, 0.02
 
 @HEADS.register("mixture")
 @final
-class MixtureHead(Head):
+class MixtureHead(DispersedHead):
     r"""Conjugate head with an outlier state of each gene, in which its rate is :math:`c_g` times that of the bulk.
 
     .. math:: r_g \sim (1 - \pi_g)\, \mathrm{Gamma}(\theta_g,\; \theta_g / \mu_g) +
@@ -33,16 +33,9 @@ class MixtureHead(Head):
     """
 
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library)
-        self.sized = SizedSoftmax(library)
-        self.scaled_log_theta = dispersion_parameter(n_genes, dispersion)
+        super().__init__(n_genes, library, dispersion)
         self.scaled_log_factor = nn.Parameter(torch.full((n_genes,), math.log(_FACTOR) / FAST))
         self.scaled_log_odds = nn.Parameter(torch.full((n_genes,), math.log(_ODDS) / FAST))
-
-    @property
-    def theta(self) -> Tensor:
-        """Dispersion of each gene within a state, ``(n_genes,)``."""
-        return fast_positive(self.scaled_log_theta)
 
     @property
     def log_factor(self) -> Tensor:
@@ -53,14 +46,6 @@ class MixtureHead(Head):
     def log_odds(self) -> Tensor:
         """Log odds of the outlier state, ``(n_genes,)``."""
         return (FAST * self.scaled_log_odds).clamp(-8, 8)
-
-    def dispersion(self) -> nn.Parameter:
-        """Logarithm of the dispersion of each gene, scaled."""
-        return self.scaled_log_theta
-
-    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Shares of expression times the size of the cell."""
-        return self.sized(logits, x_t, alpha, given)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaMixturePosterior:
         """Mixture of two Gamma posteriors of the rates."""

@@ -7,14 +7,14 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.nets._heads import HEADS, Head, SizedSoftmax, dispersion_parameter, fast_positive
+from sccountsdiff.nets._heads import HEADS, DispersedHead, fast_positive
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import TokenPosterior
 
 
 @HEADS.register("tokens")
 @final
-class TokenHead(Head):
+class TokenHead(DispersedHead):
     r"""Token head: a negative binomial, corrected count by count.
 
     .. math:: \log p_{gk} = \log \mathrm{NB}(k;\, \mu_g, \theta_g) + b_{gk} + \textstyle\sum_j z_{gj} w_{jk}
@@ -41,10 +41,8 @@ class TokenHead(Head):
     count: Tensor
 
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library)
-        self.sized = SizedSoftmax(library)
+        super().__init__(n_genes, library, dispersion)
         self.register_buffer("count", torch.arange(self.N_EXPLICIT + 1.0))
-        self.scaled_log_theta = dispersion_parameter(n_genes, dispersion)
         self.scaled_log_tail_size = nn.Parameter(torch.zeros(n_genes))
         self.log_tail_factor = nn.Parameter(torch.zeros(n_genes))
         self.gene_table = nn.Parameter(torch.zeros(n_genes, self.N_EXPLICIT + 1))
@@ -52,16 +50,14 @@ class TokenHead(Head):
         self.shape = nn.Linear(self.N_FEATURES, self.N_EXPLICIT + 2, bias=False)
         nn.init.normal_(self.shape.weight, std=0.1)
 
-    def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
-        """Shares of expression times the size of the cell."""
-        share_logits, *_ = logits.float().chunk(self.n_outputs, -1)
-        return self.sized(share_logits, x_t, alpha, given)
+    def scaled_log_dispersion(self) -> nn.Parameter | None:
+        """None: the law of small counts is learned count by count."""
+        return None
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> TokenPosterior:
         """Law of the count of each gene."""
-        share_logits, *features = logits.float().chunk(self.n_outputs, -1)
-        mu = self.sized(share_logits, x_t, alpha, given)
-        mu = self.sized.library.match(mu, x_t, alpha, given)
+        _, *features = logits.float().chunk(self.n_outputs, -1)
+        mu = self.sized.library.match(self.expected(logits, x_t, alpha, given), x_t, alpha, given)
         shift = self.shape(torch.stack(features, -1)).float()
         tokens = self._negative_binomial(mu) + self.gene_table + shift[..., :-1]
         tail_mean = mu * (self.log_tail_factor + shift[..., -1]).clamp(-8, 8).exp()
@@ -69,8 +65,8 @@ class TokenHead(Head):
 
     def _negative_binomial(self, mu: Tensor) -> Tensor:
         """Log probabilities of the counts 0 to K - 1 and of K or more, ``(n_cells, n_genes, K + 1)``."""
-        theta = fast_positive(self.scaled_log_theta)
-        k, size = self.count, theta.unsqueeze(-1)
+        theta, k = self.theta, self.count
+        size = theta.unsqueeze(-1)
         weight = torch.lgamma(k + size) - torch.lgamma(size) - torch.lgamma(k + 1)
         log_total = (mu + theta).log()
         log_failure = theta * (theta.log() - log_total)

@@ -31,12 +31,11 @@ from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehea
 from sccountsdiff.objective._weighting import WEIGHTINGS, BoundWeighting, PaperWeighting, Weighting
 
 __all__ = [
-    "Corrupted",
-    "weighed_loss",
     "PATTERNS",
     "WEIGHTINGS",
     "BlockRehearsal",
     "BoundWeighting",
+    "Corrupted",
     "EntrywiseSurvival",
     "MixtureSurvival",
     "NoRehearsal",
@@ -51,4 +50,5 @@ __all__ = [
     "UniformSurvival",
     "Weighting",
     "bound",
+    "weighed_loss",
 ]

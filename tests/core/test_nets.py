@@ -9,6 +9,7 @@ import torch
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
 from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneTransformer, GivenTotals, OneLibrary
+from sccountsdiff.nets._mixture_rate import mixture_rate
 from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
 from sccountsdiff.process import Absorbing, Thinning
 
@@ -163,6 +164,25 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
     torch.testing.assert_close(posterior.rate.double(), mean, rtol=2e-3, atol=1e-4)
     variance = (weight * rate**2).sum(0) - mean**2
     torch.testing.assert_close(posterior.rate_variance.double(), variance, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_survivals", [1, N_GENES])
+def test_the_mean_rate_of_the_mixture_has_the_right_derivative(n_survivals):
+    torch.manual_seed(0)
+    mu, theta = (6 * torch.rand(shape, dtype=torch.float64) + 0.3 for shape in ((4, N_GENES), (N_GENES,)))
+    log_factor, log_odds = torch.randn(2, N_GENES, dtype=torch.float64)
+    counts, alpha = torch.poisson(mu), torch.rand(4, n_survivals, dtype=torch.float64)
+    numbers = [values.requires_grad_() for values in (mu, theta, log_factor, log_odds)]
+    assert torch.autograd.gradcheck(lambda mu, *of_gene: mixture_rate(mu, counts, alpha, *of_gene), numbers)
+
+
+def test_the_mean_rate_of_the_mixture_is_that_of_its_states():
+    net = make(head="mixture")
+    counts, _ = cells()
+    posterior = net(counts, torch.rand(5, N_GENES), {})
+    mean = net.head.expected(net.logits(counts, posterior.alpha, {}), counts, posterior.alpha, None)
+    states = net.head.states(mean, counts, posterior.alpha)
+    torch.testing.assert_close(posterior.rate, mean * posterior.shape * (states.weights * states.means).sum(0))
 
 
 def test_rates_add_up_to_what_the_library_size_leaves():

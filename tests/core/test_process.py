@@ -17,6 +17,7 @@ from sccountsdiff.process import (
     GeometricSchedule,
     PoissonPosterior,
     Registry,
+    States,
     Thinning,
     TokenPosterior,
     UnknownNameError,
@@ -36,20 +37,20 @@ def geometric_tokens(rate, alpha, n_explicit=6):
 
 
 #: Mean in each state over the mean of all, and how often the state is.
-STATES, OFTEN = torch.tensor([0.5, 5.5]), torch.tensor([0.9, 0.1])
+RATES, OFTEN = torch.tensor([0.5, 5.5]), torch.tensor([0.9, 0.1])
 
 
 def with_outliers(rate, alpha):
     """Nine of ten at half the rate, the others at eleven times that; states are given at another scale."""
-    states, weights = ((values.view(2, 1, 1) * torch.ones_like(rate)) for values in (3 * STATES, OFTEN))
-    return GammaMixturePosterior(rate, states, weights, torch.tensor(1.7), alpha)
+    states, weights = ((values.view(2, 1, 1) * torch.ones_like(rate)) for values in (3 * RATES, OFTEN))
+    return GammaMixturePosterior(rate, lambda: States(states, weights), torch.tensor(1.7), alpha)
 
 
 class OutlierLaw:
     """The law of :func:`with_outliers`, from scipy."""
 
     def __init__(self, mean):
-        self.laws = [st.nbinom(1.7, 1.7 / (1.7 + mean * state)) for state in STATES.tolist()]
+        self.laws = [st.nbinom(1.7, 1.7 / (1.7 + mean * state)) for state in RATES.tolist()]
 
     def _mixed(self, values):
         return sum(share * value for share, value in zip(OFTEN.tolist(), values, strict=True))

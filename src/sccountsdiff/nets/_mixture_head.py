@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from sccountsdiff.nets._heads import FAST, HEADS, DispersedHead
 from sccountsdiff.nets._library import GivenTotals, Library
-from sccountsdiff.process import GammaMixturePosterior
+from sccountsdiff.nets._mixture_rate import mixture_rate
+from sccountsdiff.process import GammaMixturePosterior, States
 
 #: Where the outlier state starts: ten times the rate of the bulk, 2 % of its odds.
 _FACTOR, _ODDS = 10.0, 0.02
@@ -49,13 +50,25 @@ class MixtureHead(DispersedHead):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaMixturePosterior:
         """Mixture of two Gamma posteriors of the rates."""
-        mu = self.expected(logits, x_t, alpha, given)
-        theta, log_factor = self.theta, self.log_factor
-        factor, shape, expected = log_factor.exp(), theta + x_t, alpha * mu
-        bulk, outlier = theta + expected, torch.addcmul(theta, factor, expected)
-        odds = torch.addcmul(self.log_odds, x_t, log_factor)
-        weight = torch.addcmul(odds, shape, (bulk / outlier).log()).sigmoid()
-        states = torch.stack([1 / bulk, factor / outlier])
-        rate = mu * shape * torch.lerp(states[0], states[1], weight)
-        weights = torch.stack([1 - weight, weight])
-        return GammaMixturePosterior(self.sized.library.match(rate, x_t, alpha, given), states, weights, shape, alpha)
+        mu, theta = self.expected(logits, x_t, alpha, given), self.theta
+        rate = mixture_rate(mu, x_t, alpha, theta, self.log_factor, self.log_odds)
+        rate = self.sized.library.match(rate, x_t, alpha, given)
+        return GammaMixturePosterior(rate, lambda: self.states(mu, x_t, alpha), theta + x_t, alpha)
+
+    def states(self, mu: Tensor, x_t: Tensor, alpha: Tensor) -> States:
+        """The states that :func:`mixture_rate` averages over.
+
+        Parameters
+        ----------
+        mu
+            Expected counts of the bulk, ``(n_cells, n_genes)``.
+        x_t
+            Surviving UMI counts, ``(n_cells, n_genes)``.
+        alpha
+            Survival, broadcastable to ``x_t``.
+        """
+        theta, factor = self.theta, self.log_factor.exp()
+        bulk, outlier = theta + alpha * mu, theta + factor * alpha * mu
+        odds = self.log_odds + x_t * self.log_factor + (theta + x_t) * (bulk / outlier).log()
+        weight = odds.sigmoid()
+        return States(torch.stack([1 / bulk, factor / outlier]), torch.stack([1 - weight, weight]))

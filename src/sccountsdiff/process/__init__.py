@@ -35,7 +35,7 @@ with attrition), Alg. 1 and 2. DCM: discrete diffusion for single-cell gene expr
 
 from sccountsdiff.process._absorbing import MASK, Absorbing
 from sccountsdiff.process._births import BIRTHS, BinomialBirths, Births, PoissonBirths, PosteriorBirths
-from sccountsdiff.process._mixtures import GammaMixturePosterior
+from sccountsdiff.process._mixtures import GammaMixturePosterior, States
 from sccountsdiff.process._posterior import MIN_RATE, Posterior
 from sccountsdiff.process._process import Believes, Process, Shown, bridge, max_death
 from sccountsdiff.process._rates import GammaPoissonPosterior, PoissonPosterior
@@ -82,6 +82,7 @@ __all__ = [
     "Reveal",
     "Schedule",
     "Shown",
+    "States",
     "Thinning",
     "TokenPosterior",
     "UnknownNameError",

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import final
+from collections.abc import Callable
+from functools import cached_property
+from typing import NamedTuple, final
 
 import torch
 from torch import Tensor
 
 from sccountsdiff.process._posterior import MIN_RATE, Posterior
 from sccountsdiff.process._rates import GammaPoissonPosterior
+
+
+class States(NamedTuple):
+    """States that a rate may be in.
+
+    Parameters
+    ----------
+    means
+        Mean of the rate in each state, up to a factor of the entry, ``(K, n_cells, n_genes)``.
+    weights
+        Probability of each state, ``(K, n_cells, n_genes)``; they add up to 1.
+    """
+
+    means: Tensor
+    weights: Tensor
+
+    def where(self, mask: Tensor, other: States) -> States:
+        """Choose entry by entry."""
+        return States(torch.where(mask, self.means, other.means), torch.where(mask, self.weights, other.weights))
 
 
 @final
@@ -23,57 +44,60 @@ class GammaMixturePosterior(Posterior):
     rate
         Mean of the rate over all states, ``(n_cells, n_genes)``.
     states
-        Mean of the rate in each state, up to a factor of the entry: ``rate`` sets the scale; ``(K, n_cells, n_genes)``.
-    weights
-        Probability of each state, ``(K, n_cells, n_genes)``; they add up to 1.
+        Gives the states when they are asked for: losses and walks look at the mean alone. Their means are scaled to
+        ``rate``.
     shape
         Shape of the Gamma laws, broadcastable to ``rate``.
     alpha
         Survival, broadcastable to ``rate``.
     """
 
-    def __init__(self, rate: Tensor, states: Tensor, weights: Tensor, shape: Tensor, alpha: Tensor) -> None:
+    def __init__(self, rate: Tensor, states: Callable[[], States], shape: Tensor, alpha: Tensor) -> None:
         self.rate = rate
-        self.states = states
-        self.weights = weights
         self.shape = shape
         self.alpha = alpha
+        self._give_states = states
 
-    @property
-    def rates(self) -> Tensor:
-        """Mean of the rate in each state, ``(K, n_cells, n_genes)``."""
-        return self.states * (self.rate / (self.weights * self.states).sum(0).clamp_min(MIN_RATE))
+    @cached_property
+    def states(self) -> States:
+        """Mean of the rate in each state, and its probability."""
+        means, weights = self._give_states()
+        return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights)
 
     @property
     def rate_variance(self) -> Tensor:
         """Variance within states and between them."""
-        square = (self.weights * self.rates**2).sum(0)
+        square = (self.states.weights * self.states.means**2).sum(0)
         return (square * (1 + 1 / self.shape) - self.rate**2).clamp_min(0)
 
     def draw_rate(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw a state, and a rate from its Gamma law."""
         level = torch.rand(self.rate.shape, generator=generator, device=self.rate.device)
-        state = (level >= self.weights.cumsum(0)[:-1]).sum(0, keepdim=True)
-        return GammaPoissonPosterior(self.rates.gather(0, state)[0], self.shape, self.alpha).draw_rate(generator)
+        state = (level >= self.states.weights.cumsum(0)[:-1]).sum(0, keepdim=True)
+        rate = self.states.means.gather(0, state)[0]
+        return GammaPoissonPosterior(rate, self.shape, self.alpha).draw_rate(generator)
 
     def log_prob(self, missing: Tensor) -> Tensor:
         """Log of the mixed negative-binomial probabilities."""
         laws = torch.stack([law.log_prob(missing) for law in self._laws()])
-        return torch.logsumexp(laws + self.weights.clamp_min(MIN_RATE).log(), 0)
+        return torch.logsumexp(laws + self.states.weights.clamp_min(MIN_RATE).log(), 0)
 
     def cdf(self, missing: Tensor) -> Tensor:
         """Mixed negative-binomial distribution functions."""
-        return (self.weights * torch.stack([law.cdf(missing) for law in self._laws()])).sum(0).clamp_max(1)
+        return (self.states.weights * torch.stack([law.cdf(missing) for law in self._laws()])).sum(0).clamp_max(1)
 
     def with_rate(self, rate: Tensor) -> GammaMixturePosterior:
         """The same states, all of them scaled by one factor."""
-        return GammaMixturePosterior(rate, self.states, self.weights, self.shape, self.alpha)
+        return GammaMixturePosterior(rate, self._give_states, self.shape, self.alpha)
 
     def where(self, mask: Tensor, other: GammaMixturePosterior) -> GammaMixturePosterior:
         """Choose entry by entry."""
-        names = ("rate", "states", "weights", "shape", "alpha")
-        return GammaMixturePosterior(*(torch.where(mask, getattr(self, name), getattr(other, name)) for name in names))
+        rate, shape, alpha = (
+            torch.where(mask, mine, others)
+            for mine, others in ((self.rate, other.rate), (self.shape, other.shape), (self.alpha, other.alpha))
+        )
+        return GammaMixturePosterior(rate, lambda: self.states.where(mask, other.states), shape, alpha)
 
     def _laws(self) -> list[GammaPoissonPosterior]:
         """The law of each state."""
-        return [GammaPoissonPosterior(rate, self.shape, self.alpha) for rate in self.rates]
+        return [GammaPoissonPosterior(mean, self.shape, self.alpha) for mean in self.states.means]

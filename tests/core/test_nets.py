@@ -185,16 +185,17 @@ def test_the_mean_rate_of_the_mixture_is_that_of_its_states():
     torch.testing.assert_close(posterior.rate, mean * posterior.shape * (states.weights * states.means).sum(0))
 
 
-def test_rates_add_up_to_what_the_library_size_leaves():
-    rate, x_t = torch.rand(3, 6) * 40, torch.poisson(torch.full((3, 6), 2.0))
-    library = torch.tensor([500.0, math.nan, 3.0])
-    matched = OneLibrary(60).match(rate, x_t, torch.zeros(3, 1), GivenTotals(library.unsqueeze(-1)))
-    missing = 500 - x_t[0].sum()
-    assert matched[0].sum().item() == pytest.approx(
-        (rate[0].sum() * (10 + missing) / (10 + rate[0].sum())).item(), rel=1e-4
-    )
+@pytest.mark.parametrize("survival", [0.0, 0.5, 1.0])
+def test_rates_add_up_to_the_library_size(survival):
+    """Where as many molecules were seen as survival lets expect; what is missing beyond that is made up for."""
+    rate, x_t = torch.rand(3, 6) * 40, torch.full((3, 6), survival * 50.0)
+    library, alpha = torch.tensor([300.0, math.nan, 3.0]), torch.full((3, 1), survival)
+    matched = OneLibrary(60).match(rate, x_t, alpha, GivenTotals(library.unsqueeze(-1)))
+    torch.testing.assert_close(matched[0], 300 * rate[0] / rate[0].sum())
     assert torch.equal(matched[1], rate[1])
     assert (matched[2] > 0).all()
+    fewer = OneLibrary(60).match(rate, x_t - 5 * survival, alpha, GivenTotals(library.unsqueeze(-1)))
+    assert fewer[0].sum() >= 300
 
 
 @pytest.mark.parametrize("dropout", [-0.1, 1.0])

@@ -195,8 +195,9 @@ class Library(nn.Module, ABC):
         r"""Rescale the rates of a cell so that its missing molecules add up to what the library size leaves.
 
         With :math:`M = L - \sum_g x_g` missing in truth and :math:`\hat M = \sum_g (1 - \alpha_g) r_g` expected, the
-        rates are multiplied by :math:`(a + M) / (a + \hat M)`, a = 10 molecules: near alpha = 1 the total says nothing
-        of rates. Cells of unknown library size keep theirs.
+        rates are multiplied by :math:`(a + M) / (a \sum_g r_g / L + \hat M)`, a = 10 molecules. Where more than a few are
+        missing it is these that add up; near alpha = 1, where few are, a fresh measurement adds up to the library size.
+        Cells of unknown library size keep their rates.
 
         Parameters
         ----------
@@ -216,9 +217,11 @@ class Library(nn.Module, ABC):
         if given is None:
             return rate
         dead = 1 - alpha if given.measured is None else (1 - alpha) * given.measured
+        fresh = self.total(rate if given.measured is None else rate * given.measured)
         expected = self.weighted(dead.expand_as(rate), rate)
-        missing = (given.total.nan_to_num(0.0) - self.total(x_t)).clamp_min(0)
-        factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR + expected)
+        library = given.total.nan_to_num(0.0)
+        missing = (library - self.total(x_t)).clamp_min(0)
+        factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR * fresh / library.clamp_min(1) + expected)
         return rate * self.spread(torch.where(given.total.isnan(), 1.0, factor))
 
 

@@ -54,9 +54,24 @@ def test_nothing_is_drawn_of_nothing():
 @pytest.mark.parametrize("level", [1e-6, 0.025, 0.5, 0.975, 1 - 1e-6])
 def test_quantiles_match_scipy(level):
     mean, size = (torch.tensor(values) for values in zip(*LAWS, strict=True))
-    found = quantile_negative_binomial(torch.tensor(level, dtype=torch.float64), mean, size)
+    found = quantile_negative_binomial(level, torch.ones(1, 1, len(LAWS)), mean.view(1, 1, -1), size)
     rounded = zip(mean.double().tolist(), size.double().tolist(), strict=True)
-    assert found.tolist() == [law(m, s).ppf(level) for m, s in rounded]
+    assert found[0].tolist() == [law(m, s).ppf(level) for m, s in rounded]
+
+
+@pytest.mark.parametrize("level", [0.025, 0.5, 0.9, 0.999])
+def test_quantiles_of_mixtures_are_the_first_counts_that_reach_the_level(level):
+    mean, size = (torch.tensor(values, dtype=torch.float64) for values in zip(*LAWS, strict=True))
+    means = torch.stack([mean, 10 * mean]).unsqueeze(1)
+    weights = torch.tensor([0.95, 0.05], dtype=torch.float64).view(2, 1, 1).expand_as(means)
+    found = quantile_negative_binomial(level, weights, means, size)
+
+    def below(count, k):
+        parts = [(0.95, mean[k].item()), (0.05, 10 * mean[k].item())]
+        return sum(weight * law(m, size[k].item()).cdf(count) for weight, m in parts)
+
+    for k, count in enumerate(found[0].tolist()):
+        assert below(count - 1, k) < level <= below(count, k) + 1e-12
 
 
 def test_same_seed_same_draws():

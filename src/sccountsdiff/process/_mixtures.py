@@ -9,7 +9,8 @@ from typing import NamedTuple, final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process._posterior import MIN_RATE, Posterior
+from sccountsdiff.process._negative_binomial import quantile_negative_binomial
+from sccountsdiff.process._posterior import MIN_RATE, Posterior, check_level
 from sccountsdiff.process._rates import GammaPoissonPosterior
 
 
@@ -85,6 +86,12 @@ class GammaMixturePosterior(Posterior):
     def cdf(self, missing: Tensor) -> Tensor:
         """Mixed negative-binomial distribution functions."""
         return (self.states.weights * torch.stack([law.cdf(missing) for law in self._laws()])).sum(0).clamp_max(1)
+
+    def quantile(self, level: float) -> Tensor:
+        """Quantile of the mixed negative binomials."""
+        check_level(level)
+        means = (1 - self.alpha) * self.states.means
+        return quantile_negative_binomial(level, self.states.weights, means, self.shape)
 
     def with_rate(self, rate: Tensor) -> GammaMixturePosterior:
         """The same states, all of them scaled by one factor."""

@@ -47,51 +47,62 @@ def draw_negative_binomial(mean: Tensor, size: Tensor, generator: torch.Generato
     finer = torch.rand(len(some), generator=generator, dtype=torch.float64) * _UNIFORM_STEP
     above, *law = (values.reshape(-1)[some].double() for values in (above, mean, size))
     counts = torch.zeros(mean.numel(), dtype=mean.dtype)
-    counts[some] = _climb(1 - (above + finer), *law).to(mean.dtype)
+    one = torch.ones((1, len(some)), dtype=torch.float64)
+    counts[some] = _climb(1 - (above + finer), one, law[0].unsqueeze(0), law[1]).to(mean.dtype)
     counts = counts.view(mean.shape)
     if bool(wide.any()):
         counts[wide] = poisson(gamma(size[wide], generator) * odds[wide], generator)
     return counts
 
 
-def quantile_negative_binomial(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
-    """Smallest counts whose distribution function reaches a level.
+def quantile_negative_binomial(level: float, weights: Tensor, means: Tensor, size: Tensor) -> Tensor:
+    """Smallest counts whose distribution function reaches a level, of mixtures of laws of one size.
 
     Parameters
     ----------
     level
-        Strictly between 0 and 1, broadcastable to ``mean``.
-    mean, size
-        Means, and sizes broadcastable to them.
+        Strictly between 0 and 1.
+    weights, means
+        Weight and mean of each of K laws, ``(K, n_cells, n_genes)``; weights add up to 1.
+    size
+        Their size, broadcastable to ``(n_cells, n_genes)``.
 
     Returns
     -------
-    Integer-valued floats of the shape and type of ``mean``.
+    Integer-valued floats ``(n_cells, n_genes)`` of the type of ``means``.
     """
-    law = [values.double().expand_as(mean).reshape(-1) for values in (level, mean, size)]
-    wide = law[1] * (1 + law[1] / law[2]) > _CLIMBED
-    counts = torch.zeros_like(law[1])
+    law = [values.double().flatten(1) for values in (weights, means)] + [
+        size.double().expand_as(means[0]).flatten(),
+    ]
+    wide = _variance(*law) > _CLIMBED
+    counts = torch.zeros_like(law[-1])
     for some, find in ((_positions(~wide), _climb), (_positions(wide), _bisect)):
         if len(some):
-            counts[some] = find(*(values[some] for values in law))
-    return counts.view(mean.shape).to(mean.dtype)
+            counts[some] = find(level, *(values[..., some] for values in law))
+    return counts.view(means.shape[1:]).to(means.dtype)
 
 
-def _climb(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+def _variance(weight: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+    """Variance of mixtures, ``(n,)``."""
+    return (weight * (mean + mean**2 * (1 + 1 / size))).sum(0) - (weight * mean).sum(0) ** 2
+
+
+def _climb(level: Tensor | float, weight: Tensor, mean: Tensor, size: Tensor) -> Tensor:
     """Take away probabilities from 0 on until nothing of the level is left."""
-    counts = torch.zeros_like(mean)
-    probability = torch.exp(-size * torch.log1p(mean / size))
-    left, count = level - probability, 0
+    counts = torch.zeros_like(size)
+    probability = weight * torch.exp(-size * torch.log1p(mean / size))
+    left, count = level - probability.sum(0), 0
     entry = _positions(left > 0)
-    left, probability, size, share = (v[entry] for v in (left, probability, size, mean / (mean + size)))
+    left, probability, size, share = (v[..., entry] for v in (left, probability, size, mean / (mean + size)))
     while len(entry):
-        growth = share * (size + count) / (count + 1)
+        growth = share * ((size + count) / (count + 1))
         probability, count = probability * growth, count + 1
-        left = left - probability
+        left = left - probability.sum(0)
         counts[entry] = count
         # Beyond the mode rounding may leave something of a level close to 1 for ever.
-        on = _positions((left > 0) & ((probability > _NEGLIGIBLE) | (growth > 1)))
-        entry, left, probability, size, share = (v[on] for v in (entry, left, probability, size, share))
+        on = _positions((left > 0) & ((probability > _NEGLIGIBLE) | (growth > 1)).any(0))
+        entry = entry[on]
+        left, probability, size, share = (v[..., on] for v in (left, probability, size, share))
     return counts
 
 
@@ -100,14 +111,15 @@ def _positions(where: Tensor) -> Tensor:
     return where.reshape(-1).nonzero().squeeze(1)
 
 
-def _bisect(level: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+def _bisect(level: float, weight: Tensor, mean: Tensor, size: Tensor) -> Tensor:
     """Halve an interval that holds the quantile."""
 
     def reaches(count: Tensor) -> Tensor:
-        return incomplete_beta(size, count + 1, size / (size + mean)) >= level
+        below = incomplete_beta(size.expand_as(mean), (count + 1).expand_as(mean), size / (size + mean))
+        return (weight * below).sum(0) >= level
 
-    low = torch.full_like(mean, -1.0)
-    high = (mean + 10 * (mean + mean**2 / size).sqrt()).ceil() + 1
+    low = torch.full_like(size, -1.0)
+    high = ((weight * mean).sum(0) + 10 * _variance(weight, mean, size).sqrt()).ceil() + 1
     while not bool(reaches(high).all()):
         high = torch.where(reaches(high), high, 2 * high)
     while bool((high - low > 1).any()):

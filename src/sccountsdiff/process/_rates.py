@@ -118,7 +118,8 @@ class GammaPoissonPosterior(Posterior):
     def quantile(self, level: float) -> Tensor:
         """Negative-binomial quantile."""
         check_level(level)
-        return quantile_negative_binomial(torch.tensor(level, device=self.rate.device), self.mean, self.shape)
+        mean = self.mean.unsqueeze(0)
+        return quantile_negative_binomial(level, torch.ones_like(mean), mean, self.shape)
 
     def with_rate(self, rate: Tensor) -> GammaPoissonPosterior:
         """Gamma posterior with another mean and the same shape."""

@@ -253,6 +253,13 @@ def test_wrong_requests_are_refused(trained, data, options, message):
     assert set(data.layers) == layers
 
 
+def test_the_mask_is_not_overwritten(trained, data, mask):
+    data.layers["hidden"] = mask
+    with pytest.raises(ValueError, match="'hidden' is boolean: a mask.*choose another layer_added"):
+        trained.impute(data, mask="hidden", layer_added="hidden")
+    assert data.layers["hidden"].dtype == bool
+
+
 def test_a_mask_of_other_cells_is_refused(trained, data, mask):
     frame = pd.DataFrame(mask, index=data.obs_names, columns=data.var_names)
     trained.impute(data, mask=frame)

@@ -45,7 +45,7 @@ def test_the_default_is_one_draw_of_integers_that_keeps_every_molecule(trained, 
     assert drawn.dtype == np.int32
     assert (drawn >= seen.toarray()).all()
     assert drawn.sum() == pytest.approx(4 * seen.sum(), rel=0.05)
-    assert shallow.uns["sccountsdiff"]["imputed"]["target_depth"] == "FoldDepth(times=4.0)"
+    assert shallow.uns["sccountsdiff"]["imputed"]["target_depth"] == "4x"
     one = trained.impute(shallow, target_depth="4x", seed=0, layer_added=None)
     assert sp.issparse(one)
     np.testing.assert_array_equal(one.toarray(), drawn)

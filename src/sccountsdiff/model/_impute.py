@@ -141,8 +141,8 @@ class ImputeMixin(ExpressionMixin):
         if return_mean is None:
             return_mean = n_samples is None and target_depth is None and how.closed_form
         answer = parse_answer(how, n_samples, quantiles, return_mean, return_variance)
-        self._check_destination(layer_added, answer, indices, gene_list, out)
         with self._using(adata) as data:
+            self._check_destination(data, layer_added, answer, indices, gene_list, out)
             question = Question(
                 replace,
                 parse_mask(data, mask),
@@ -160,7 +160,7 @@ class ImputeMixin(ExpressionMixin):
                 holds=answer.holds,
                 replace=None if question.depth else replace,
                 mask=mask if isinstance(mask, str) else None if mask is None else "array",
-                target_depth=question.depth,
+                target_depth=target_depth,
                 condition=None if condition is None else ", ".join(condition),
                 n_samples=n_samples,
                 quantiles=None if quantiles is None else np.atleast_1d(quantiles),
@@ -199,7 +199,7 @@ class ImputeMixin(ExpressionMixin):
         return None
 
     def _check_destination(
-        self, layer_added: str | None, answer: Answer, indices: Any, gene_list: Any, out: Any
+        self, data: AnnData, layer_added: str | None, answer: Answer, indices: Any, gene_list: Any, out: Any
     ) -> None:
         """Refuse what cannot be written, before anything is computed."""
         if out is not None:
@@ -209,6 +209,6 @@ class ImputeMixin(ExpressionMixin):
         check_layer_shape(layer_added, indices is None)
         for name in [] if layer_added is None else answer.names(layer_added):
             if gene_list is None:
-                check_layer_name(name, self._counts_layer)
+                check_layer_name(data, name, self._counts_layer)
             elif name in (source.name for source in self._sources if source.shape):
                 raise ValueError(f"adata.obsm[{name!r}] is a condition of the model and is never written.")

@@ -16,13 +16,19 @@ UNS_KEY = "sccountsdiff"
 
 def provenance(method: str, **settings: Any) -> dict[str, Any]:
     """What was done, in a form that h5ad can store: method, package version and the settings that were given."""
-    note: dict[str, Any] = {"method": method, "version": __version__}
-    for name, value in settings.items():
-        if value is None:
-            continue
-        plain = isinstance(value, (bool, int, float, str, np.ndarray))
-        note[name] = value if plain else str(dict(value) if isinstance(value, Mapping) else value)
-    return note
+    given = {name: _storable(value) for name, value in settings.items() if value is not None}
+    return {"method": method, "version": __version__} | given
+
+
+def _storable(value: Any) -> Any:
+    """Plain values and numbers as they are, the rest as text."""
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple, pd.Series, np.ndarray)) and np.asarray(value).dtype.kind in "iufb":
+        return np.asarray(value)
+    if isinstance(value, AnnData):
+        return f"AnnData with {value.n_obs} cells"
+    return str(dict(value) if isinstance(value, Mapping) else value)
 
 
 def add_layer(adata: AnnData, name: str, values: Any, note: Mapping[str, Any], counts_layer: str | None) -> None:
@@ -31,9 +37,9 @@ def add_layer(adata: AnnData, name: str, values: Any, note: Mapping[str, Any], c
     Raises
     ------
     ValueError
-        If ``name`` is the layer of the raw counts, which is never written.
+        If ``name`` is a layer that is never written (:func:`check_layer_name`).
     """
-    check_layer_name(name, counts_layer)
+    check_layer_name(adata, name, counts_layer)
     adata.layers[name] = values
     _leave_note(adata, name, note)
 
@@ -49,10 +55,14 @@ def _leave_note(adata: AnnData, name: str, note: Mapping[str, Any]) -> None:
     adata.uns[UNS_KEY] = {**adata.uns.get(UNS_KEY, {}), name: given}
 
 
-def check_layer_name(name: str, counts_layer: str | None) -> None:
-    """The raw counts are never written."""
+def check_layer_name(adata: AnnData, name: str, counts_layer: str | None) -> None:
+    """Neither the raw counts nor what says which of them were measured or hidden is ever written."""
     if name == counts_layer:
         raise ValueError(f"Layer {name!r} holds the raw counts and is never written. Choose another layer_added.")
+    if name in adata.layers and adata.layers[name].dtype == np.bool_:  # results never are boolean
+        raise ValueError(
+            f"Layer {name!r} is boolean: a mask, or what was measured. It is never written; choose another layer_added."
+        )
 
 
 def check_layer_shape(layer_added: str | None, whole: bool) -> None:

@@ -84,6 +84,16 @@ def test_every_net_trains_on_groups(denoiser, head):
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
+def test_a_group_without_a_measured_feature_keeps_its_rates():
+    rate, measured = torch.rand(5, N_GENES, requires_grad=True), torch.arange(N_GENES) < 8
+    library = make_library((30.0, 30.0), GROUPS)
+    given = GivenTotals(torch.tensor([[30.0, math.nan]]).expand(5, -1), measured.expand(5, -1))
+    matched = library.match(rate, torch.zeros(5, N_GENES), torch.zeros(5, 1), given)
+    assert torch.equal(matched[:, 8:], rate[:, 8:])
+    matched.sum().backward()
+    assert torch.isfinite(rate.grad).all()
+
+
 def test_each_group_obeys_its_own_library_size():
     x, network = counts(), net()
     for given in ([500.0, 3.0], [20.0, 400.0], [math.nan, 400.0]):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED, Condition
+from sccountsdiff.process import MIN_RATE
 
 #: Molecules of doubt about the total that a given library size leaves.
 _TOTAL_PRIOR = 10.0
@@ -221,7 +222,8 @@ class Library(nn.Module, ABC):
         expected = self.weighted(dead.expand_as(rate), rate)
         library = given.total.nan_to_num(0.0)
         missing = (library - self.total(x_t)).clamp_min(0)
-        factor = (_TOTAL_PRIOR + missing) / (_TOTAL_PRIOR * fresh / library.clamp_min(1) + expected)
+        found = _TOTAL_PRIOR * fresh / library.clamp_min(1) + expected
+        factor = (_TOTAL_PRIOR + missing) / found.clamp_min(MIN_RATE)  # of a group without a measured feature it is 0
         return rate * self.spread(torch.where(given.total.isnan(), 1.0, factor))
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+#: Values copied at a time: names of millions of cells are several times as large as text of one width.
+_BLOCK = 2**16
+
 
 class Digest:
     """Takes arrays one by one; the same arrays in the same order give the same text."""
@@ -24,9 +27,14 @@ class Digest:
             Numbers or names, of any shape.
         """
         values = np.asarray(array)
-        values = values.astype(np.str_) if values.dtype.kind in "OUST" else values
-        self._hash.update(f"{values.dtype.str}{values.shape}".encode())
-        self._hash.update(np.ascontiguousarray(values).tobytes())
+        flat = values.ravel()
+        blocks = [flat[start : start + _BLOCK] for start in range(0, max(values.size, 1), _BLOCK)]
+        dtype = values.dtype
+        if dtype.kind in "OUST":
+            dtype = np.result_type(*(block.astype(np.str_).dtype for block in blocks))  # as wide as the longest name
+        self._hash.update(f"{dtype.str}{values.shape}".encode())
+        for block in blocks:
+            self._hash.update(block.astype(dtype, copy=False).tobytes())
 
     def text(self) -> str:
         """The fingerprint of what was taken so far.

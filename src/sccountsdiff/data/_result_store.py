@@ -14,6 +14,7 @@ import anndata as ad
 import h5py
 import numpy as np
 import zarr
+from anndata.experimental import write_dispatched
 from anndata.io import read_elem, sparse_dataset, write_elem
 from numpy.typing import NDArray
 from scipy import sparse
@@ -25,6 +26,8 @@ from sccountsdiff.data._sink import Chunks, Sink
 
 #: Entries of a chunk of the arrays of a sparse matrix: 1 MB of int32.
 _SPARSE_CHUNK = 2**18
+#: Names of a chunk. Zarr writes ten chunks at once, and takes several times the memory of the names in them.
+_NAMES_CHUNK = 2**14
 _NOTE, _REQUEST, _SOURCES, _SEED = "sccountsdiff", "request", "sources", "seed"
 
 
@@ -157,7 +160,7 @@ class ResultStore(Sink):
             if where == "obs":
                 frame.obs[name] = np.concatenate(list(map(np.ravel, self._blocks(number))))
         with _OPENERS[self.path.suffix](whole, "w") as group:
-            write_elem(group, "/", frame)
+            write_dispatched(group, "/", frame, _write_element)
             for number, (where, _, name) in results:
                 if where != "obs":
                     self._append(group[where] if where else group, name, self._blocks(number))
@@ -204,6 +207,15 @@ def seed_begun_with(path: str | os.PathLike[str]) -> int | None:
 def _partial(path: Path) -> Path:
     """Where chunks are kept until the file is whole."""
     return path.with_name(f"{path.name}.partial")
+
+
+def _write_element(
+    write: Any, group: Any, name: str, element: Any, *, dataset_kwargs: Mapping[str, Any], **kwargs: Any
+) -> None:
+    """Write a part of an AnnData, many names in small chunks."""
+    if isinstance(element, np.ndarray) and element.dtype == object and len(element) > _NAMES_CHUNK:
+        dataset_kwargs = {**dataset_kwargs, "chunks": (_NAMES_CHUNK,)}
+    write(group, name, element, dataset_kwargs=dataset_kwargs)
 
 
 @contextmanager

@@ -105,10 +105,9 @@ class CategoryField(CategoricalObsField):
     def register_field(self, adata: AnnData) -> dict[str, Any]:
         """Encode the column."""
         if self.is_default:
-            return super().register_field(adata)
+            return self._encode_default(adata)
         column = self._column(adata)
-        categories = column.cat.remove_unused_categories().cat.categories
-        return self._encode(adata, column, categories)
+        return self._encode(adata, column, _used_categories(column))
 
     def transfer_field(
         self,
@@ -119,10 +118,10 @@ class CategoryField(CategoricalObsField):
     ) -> dict[str, Any]:
         """Encode the column of another AnnData with the codes of the training data."""
         if self.is_default:
-            return super().transfer_field(state_registry, adata_target, extend_categories, **kwargs)
+            return self._encode_default(adata_target)
         known = pd.Index(state_registry[self.CATEGORICAL_MAPPING_KEY])
         column = self._column(adata_target)
-        used = column.cat.remove_unused_categories().cat.categories
+        used = _used_categories(column)
         unseen = used[~used.isin(known)]
         alike = unseen[unseen.astype(str).isin(known.astype(str))]
         if len(alike):
@@ -143,7 +142,7 @@ class CategoryField(CategoricalObsField):
         if self.is_default:
             return
         known = pd.Index(state_registry[self.CATEGORICAL_MAPPING_KEY])
-        codes = known.get_indexer(pd.Index(self._column(adata)))
+        codes = _codes(self._column(adata), known)
         changed = np.flatnonzero(codes != adata.obs[self.attr_key].to_numpy())
         if len(changed):
             raise ValueError(
@@ -160,11 +159,18 @@ class CategoryField(CategoricalObsField):
         return column.astype("category")
 
     def _encode(self, adata: AnnData, column: pd.Series, categories: pd.Index) -> dict[str, Any]:
-        adata.obs[self.attr_key] = categories.get_indexer(pd.Index(column)).astype(np.int32)
+        adata.obs[self.attr_key] = _codes(column, categories)
         return {
             self.CATEGORICAL_MAPPING_KEY: categories.to_numpy(copy=True),
             self.ORIGINAL_ATTR_KEY: self._original_attr_key,
         }
+
+    def _encode_default(self, adata: AnnData) -> dict[str, Any]:
+        """One category for all cells."""
+        # As scvi-tools does it, which hands a Series to NumPy: see _codes.
+        self._original_attr_key = self.attr_key
+        adata.obs[self.attr_key] = np.zeros(adata.n_obs, dtype=np.int8)
+        return {self.CATEGORICAL_MAPPING_KEY: np.array([0]), self.ORIGINAL_ATTR_KEY: self._original_attr_key}
 
 
 class NumberField(NumericalObsField):
@@ -219,6 +225,18 @@ class VectorField(ObsmField):
         values = np.asarray(adata.obsm[self.attr_key], dtype=np.float64)
         wrong = ~np.isfinite(values).all(axis=1)
         _raise_if_missing(wrong, self.attr_key, adata, "Fill them in or drop the cells.", where="obsm")
+
+
+def _used_categories(column: pd.Series) -> pd.Index:
+    """Those categories of a categorical column without missing values that have cells."""
+    return column.cat.categories[np.sort(column.cat.codes.unique())]
+
+
+def _codes(column: pd.Series, categories: pd.Index) -> np.ndarray:
+    """Place of each value of a categorical column among some categories; -1 if it is none of them."""
+    # Categories are looked up, not cells: of these there may be millions. A Series as the index, in place of an array,
+    # would make pandas build a hash table of the names of all cells, and keep it.
+    return categories.get_indexer(column.cat.categories).astype(np.int32)[column.cat.codes.to_numpy()]
 
 
 def _obs_column(adata: AnnData, key: str) -> pd.Series:

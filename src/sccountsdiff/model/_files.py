@@ -18,7 +18,7 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from sccountsdiff.model._compat import download
-from sccountsdiff.model._population import Population
+from sccountsdiff.model._population import Population, as_arrays, as_tensors
 
 #: Name of the file that scvi-tools writes.
 FILE_NAME = "model.pt"
@@ -33,6 +33,10 @@ _HARMLESS = [
     bytes,
     Population,
 ]
+
+
+#: Attributes that hold a number for each cell.
+_INDICES = ("train_indices_", "validation_indices_", "test_indices_")
 
 
 class UntrustedFileError(ValueError):
@@ -88,6 +92,8 @@ class FilesMixin(BaseModelClass):
         named = dict(zip(("accelerator", "device"), args, strict=False))
         model = super().load(dir_path, adata, prefix=prefix, backup_url=backup_url, **named, **kwargs)
         model.history_ = unpacked(model.history_)
+        for name in _INDICES:
+            setattr(model, name, as_arrays(getattr(model, name)))
         return model
 
     @staticmethod
@@ -98,8 +104,9 @@ class FilesMixin(BaseModelClass):
 
     def _get_user_attributes(self) -> list[tuple[str, Any]]:
         """What is saved beside the weights, in a form that is data only."""
+        forms = {"history_": packed, "registry_": packed} | dict.fromkeys(_INDICES, as_tensors)
         attributes = super()._get_user_attributes()
-        return [(name, packed(value) if name in ("history_", "registry_") else value) for name, value in attributes]
+        return [(name, forms[name](value) if name in forms else value) for name, value in attributes]
 
 
 def check_model_file(path: Path, backup_url: str | None = None, trusted: bool = False) -> None:

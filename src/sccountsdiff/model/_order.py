@@ -11,7 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-Positions = NDArray[np.intp]
+Positions = NDArray[np.integer]
+
+
+def all_cells(n_cells: int) -> Positions:
+    """Positions of all cells, in 32 bits as long as these are enough: there may be millions.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells.
+
+    Returns
+    -------
+    Rising positions from 0.
+    """
+    return np.arange(n_cells, dtype=np.int32 if n_cells <= np.iinfo(np.int32).max else np.int64)
 
 
 class Minibatch(NamedTuple):
@@ -68,7 +83,7 @@ class InOrder(CellOrder):
 
     def positions(self, n_cells: int, rng: np.random.Generator) -> Positions:
         """Rising positions."""
-        return np.arange(n_cells)
+        return all_cells(n_cells)
 
 
 @final
@@ -77,7 +92,7 @@ class Shuffled(CellOrder):
 
     def positions(self, n_cells: int, rng: np.random.Generator) -> Positions:
         """A permutation."""
-        return rng.permutation(n_cells)
+        return rng.permutation(all_cells(n_cells))
 
 
 @final
@@ -109,7 +124,7 @@ class BlockShuffled(CellOrder):
 
     def positions(self, n_cells: int, rng: np.random.Generator) -> Positions:
         """Permuted blocks; where the first one starts is drawn too, so that borders differ between epochs."""
-        shifted = np.roll(np.arange(n_cells), -int(rng.integers(min(self.block_size, n_cells))))
+        shifted = np.roll(all_cells(n_cells), -int(rng.integers(min(self.block_size, n_cells))))
         blocks = np.split(shifted, range(self.block_size, n_cells, self.block_size))
         return np.concatenate([blocks[i] for i in rng.permutation(len(blocks))])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 #: Embeddings are remembered if they take at most this many different values.
@@ -32,7 +33,7 @@ class Population:
         Name of an embedding -> its different values, ``(n_values, dim)``.
     """
 
-    rows: NDArray[np.int64]
+    rows: NDArray[np.integer]
     library_size: NDArray[np.float32]
     values: dict[str, NDArray[Any]]
     vectors: dict[str, NDArray[np.float32]]
@@ -48,7 +49,15 @@ class Population:
             unique, inverse = np.unique(column, axis=0, return_inverse=True)
             if len(unique) <= MAX_VECTORS:
                 vectors[name], values[name] = unique, inverse.ravel().astype(np.int32)
-        return cls(rows.astype(np.int64), library_size.astype(np.float32), values, vectors)
+        return cls(_narrow(rows), library_size.astype(np.float32, copy=False), values, vectors)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The arrays, in the form in which files hold them."""
+        return as_tensors(vars(self))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The arrays from a file."""
+        vars(self).update(as_arrays(state))
 
     def __len__(self) -> int:
         return len(self.library_size)
@@ -110,7 +119,21 @@ class Population:
         return self.vectors[name][column] if name in self.vectors else column
 
 
-def _narrow(codes: NDArray[np.integer]) -> NDArray[np.integer]:
-    """The codes in 32 bits, unless codes of combinations need more."""
-    fits = not len(codes) or codes.max() <= np.iinfo(np.int32).max
-    return codes.astype(np.int32 if fits else np.int64)
+def as_tensors(value: Any) -> Any:
+    """Arrays, also those within mappings, as tensors: torch turns arrays in files to text and back, in many copies."""
+    if isinstance(value, Mapping):
+        return {name: as_tensors(inner) for name, inner in value.items()}
+    return torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value
+
+
+def as_arrays(value: Any) -> Any:
+    """Tensors, also those within mappings, as arrays; older files hold arrays."""
+    if isinstance(value, Mapping):
+        return {name: as_arrays(inner) for name, inner in value.items()}
+    return value.cpu().numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _narrow(numbers: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Rows or codes in 32 bits, unless codes of combinations need more."""
+    fits = not len(numbers) or numbers.max() <= np.iinfo(np.int32).max
+    return numbers.astype(np.int32 if fits else np.int64)

@@ -14,7 +14,15 @@ from scvi.dataloaders import DataSplitter
 from torch.utils.data import DataLoader, Dataset
 
 from sccountsdiff.model._loader import CountsDataset
-from sccountsdiff.model._order import BlockShuffled, CellOrder, InOrder, Minibatch, MinibatchSampler, Shuffled
+from sccountsdiff.model._order import (
+    BlockShuffled,
+    CellOrder,
+    InOrder,
+    Minibatch,
+    MinibatchSampler,
+    Shuffled,
+    all_cells,
+)
 from sccountsdiff.model._random import seeded
 
 
@@ -92,7 +100,7 @@ class CountsDataSplitter(DataSplitter):
         if self.external_indexing is not None:
             self.train_idx, self.val_idx, self.test_idx = self.external_indexing
             return
-        cells = np.arange(self.adata_manager.adata.n_obs)
+        cells = all_cells(self.adata_manager.adata.n_obs)
         if self.shuffle_set_split:
             cells = np.random.RandomState(self.split_seed).permutation(cells)
         self.val_idx, self.train_idx, self.test_idx = np.split(cells, [self.n_val, self.n_val + self.n_train])

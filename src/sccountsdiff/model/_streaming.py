@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,12 +90,17 @@ class StreamingMixin(GuardsMixin):
         genes: Any = slice(None),
     ) -> None:
         """Results of a task to a file."""
-        frame = bare(data.obs_names[job.reader.cells.rows], data.var_names[genes])
+
+        def frame() -> AnnData:
+            return bare(data.obs_names[job.reader.cells.rows], data.var_names[genes])
+
         note = note if seed == Seed() else {**note, "seed": seed.used}
         notes = {place.rpartition("/")[2]: note for places in job.places for place in places}
         self._write_out(job, out, frame, notes, seed)
 
-    def _write_out(self, job: Job, out: Destination, frame: AnnData, notes: Mapping[str, Any], seed: Seed) -> None:
+    def _write_out(
+        self, job: Job, out: Destination, frame: Callable[[], AnnData], notes: Mapping[str, Any], seed: Seed
+    ) -> None:
         """Work on a file of results.
 
         Parameters
@@ -105,13 +110,22 @@ class StreamingMixin(GuardsMixin):
         out
             Where the results go, and who works.
         frame
-            The cells and genes of the file, without results.
+            Gives the cells and genes of the file, without results; they are not held while the work is done.
         notes
             How each result was made, by its name.
         seed
             Seed of the draws.
         """
-        request = {
+        request = self._request(job, frame(), seed)
+        store = ResultStore(out.path, job.places, job.chunks, request, seed.used)
+        if out.work(job, store):
+            named = frame()
+            named.uns[UNS_KEY] = dict(notes)
+            store.close(named)
+
+    def _request(self, job: Job, frame: AnnData, seed: Seed) -> dict[str, Any]:
+        """All that results follow from, apart from the inputs of each chunk."""
+        return {
             **job.request(),
             "cells": digest([frame.obs_names]),
             "genes": digest([frame.var_names]),
@@ -119,10 +133,6 @@ class StreamingMixin(GuardsMixin):
             "version": __version__,
             "seed": seed.asked,
         }
-        store = ResultStore(out.path, job.places, job.chunks, request, seed.used)
-        if out.work(job, store):
-            frame.uns[UNS_KEY] = dict(notes)
-            store.close(frame)
 
 
 def named_cells(data: AnnData | None) -> AnnData:

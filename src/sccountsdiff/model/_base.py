@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,8 +24,10 @@ from sccountsdiff.model._loader import CountsDataLoader
 from sccountsdiff.model._markers import MarkersMixin
 from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.model._mudata import MuDataMixin
+from sccountsdiff.model._names import nearest_first
 from sccountsdiff.model._setup import condition_sources, make_fields
 from sccountsdiff.model._summary import SummaryMixin
+from sccountsdiff.model._text import listed
 from sccountsdiff.model._train import TrainMixin
 from sccountsdiff.nets import DENOISERS, Denoiser
 
@@ -147,7 +150,9 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
         Raises
         ------
         TypeError
-            If ``adata`` is something else, such as an AnnCollection.
+            If ``adata`` is something else, such as an AnnCollection, or an argument is unknown or no list.
+        KeyError
+            If there is no such layer or column.
         ValueError
             If a count is NaN, infinite, negative or fractional, a covariate is missing, or a name is used twice.
         """
@@ -159,6 +164,12 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
             )
         if adata.is_view:
             raise ValueError("adata is a view of another AnnData. Run adata = adata.copy() first.")
+        if layer is not None and layer not in adata.layers:
+            raise KeyError(f"adata.layers has no {layer!r}; it holds {listed(filter(None, adata.layers))}.")
+        if kwargs and "source_registry" not in kwargs:  # what scvi-tools passes on when a model is loaded
+            known = inspect.signature(cls.setup_anndata).parameters.keys() - {"adata", "kwargs"}
+            name = next(iter(kwargs))
+            raise TypeError(f"setup_anndata has no argument {name!r}. It has {nearest_first(name, sorted(known))}.")
         warn_of_model_counts(adata, layer)
         fields = make_fields(setup_method_args["setup_args"])
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)

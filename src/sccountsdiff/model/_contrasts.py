@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,13 +38,9 @@ def find_contrasts(
     data: AnnData, groupby: str, group1: str | None, group2: str | None
 ) -> tuple[NDArray[np.intp], list[Contrast]]:
     """Cells to read, and the pairs of groups among them."""
-    if groupby not in data.obs:
-        raise KeyError(f"adata.obs has no column {groupby!r}. It holds: {listed(data.obs.columns)}.")
-    labels = data.obs[groupby].astype("string").to_numpy(dtype=object, na_value=None)
-    known = sorted({label for label in labels if label is not None})
-    for group in (group1, group2):
-        if group is not None and str(group) not in known:
-            raise KeyError(f"adata.obs[{groupby!r}] holds no {group!r}. It holds: {listed(known)}.")
+    labels, known = check_groups(data, groupby, (group1, group2))
+    if group1 is not None and str(group1) == str(group2):
+        raise ValueError(f"group1 and group2 are both {group1!r}; leave out group2 to compare with all other cells.")
     firsts = known if group1 is None else [str(group1)]
     firsts = [name for name in firsts if name != group2]
     wanted = {*firsts, str(group2)} if group2 is not None else set(known)
@@ -56,6 +52,24 @@ def find_contrasts(
         contrasts.append(Contrast(name, "rest" if group2 is None else str(group2), rows, kept[rows] == name))
         _check_sizes(groupby, contrasts[-1])
     return cells, contrasts
+
+
+def check_groups(data: AnnData, groupby: str, groups: Iterable[Any]) -> tuple[NDArray[Any], list[str]]:
+    """Label of each cell (None where missing), and the labels that there are.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column, or no such group in it; groups that are None were not asked for.
+    """
+    if groupby not in data.obs:
+        raise KeyError(f"adata.obs has no column {groupby!r}. It holds: {listed(data.obs.columns)}.")
+    labels = data.obs[groupby].astype("string").to_numpy(dtype=object, na_value=None)
+    known = sorted({label for label in labels if label is not None})
+    for group in groups:
+        if group is not None and str(group) not in known:
+            raise KeyError(f"adata.obs[{groupby!r}] holds no {group!r}. It holds: {listed(known)}.")
+    return labels, known
 
 
 def _check_sizes(groupby: str, contrast: Contrast) -> None:

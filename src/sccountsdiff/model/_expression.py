@@ -15,11 +15,12 @@ from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
+from sccountsdiff.model._contrasts import check_groups
 from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._fields import CountsField
 from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._inference import InferenceMixin, frame
-from sccountsdiff.model._measurements import Expression
+from sccountsdiff.model._measurements import Expression, check_library_size
 from sccountsdiff.model._random import seeded
 from sccountsdiff.model._record import UNS_KEY, add_layer, check_layer_shape, provenance
 from sccountsdiff.model._streaming import Seed, Selection, named_cells, seed_to_begin
@@ -106,10 +107,11 @@ class ExpressionMixin(InferenceMixin):
         KeyError
             If a gene of ``gene_list`` is not in the data.
         ValueError
-            If a batch is unknown, or a selection of cells or genes is to be written to a layer.
+            If a batch is unknown, a library size is not positive, or a selection of cells or genes is to be written to a layer.
         FileExistsError
             If ``out`` holds something else than (part of) the result of the same request.
         """
+        check_library_size(library_size)
         if weights not in (None, "uniform"):
             self.get_importance_weights()
         drawn = n_samples > 1 or n_samples_overall is not None
@@ -160,7 +162,14 @@ class ExpressionMixin(InferenceMixin):
                 return values
             return frame(values, data, cells, genes)
 
-    def differential_expression(self, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> pd.DataFrame:
+    def differential_expression(
+        self,
+        adata: AnnData | None = None,
+        groupby: str | None = None,
+        group1: Any = None,
+        group2: str | None = None,
+        **kwargs: Any,
+    ) -> pd.DataFrame:
         """Differential expression between groups of cells, from posterior draws of the normalised expression.
 
         The arguments and result of :meth:`scvi.model.base.RNASeqMixin.differential_expression`, in its ``"vanilla"``
@@ -172,7 +181,10 @@ class ExpressionMixin(InferenceMixin):
             # scvi-tools computes this column once and never again, also if the counts were changed.
             if "_scvi_raw_norm_scaling" in data.obs:
                 del data.obs["_scvi_raw_norm_scaling"]
-            return super().differential_expression(data, *args, **kwargs)
+            if groupby is not None:
+                several = isinstance(group1, Iterable) and not isinstance(group1, str)
+                check_groups(data, groupby, [*(group1 if several else [group1]), group2])
+            return super().differential_expression(data, groupby, group1, group2, **kwargs)
 
     @property
     def _library_mean(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 from torch import Tensor
 
 from sccountsdiff.conditioning import CombinationKey, Forecast
@@ -83,15 +84,24 @@ class ForecastMixin(WalkMixin):
                     "'contrast'."
                 )
             return approach
-        if source is None or not has_control(source) or source.name not in row or self.adata is None:
+        if source is None or not has_control(source) or source.name not in row:
             return approach
         if self._modalities is not None:  # a forecast is of one profile, in CP10k
             return approach
         forecast = make_approach("forecast", source)
-        if same_cells:
-            return forecast
         categorical = [s.name for s in self._sources if s.names is not None]
         measured = self._population.matching(row, categorical)
+        if self.adata is None:
+            if same_cells or not len(measured):
+                warnings.warn(
+                    "Cells are generated with method='joint', which does poorly on conditions that were never measured. A "
+                    "forecast needs the training data: load the model with adata=.",
+                    UserWarning,
+                    stacklevel=settings.warnings_stacklevel,
+                )
+            return approach
+        if same_cells:
+            return forecast
         control = self._population.matching(forecast.template(row), categorical)
         return forecast if len(self._population.at_hand(control)) and not len(measured) else approach
 

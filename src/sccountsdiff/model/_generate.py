@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from sccountsdiff.model._loader import CountsDataset
 from sccountsdiff.model._modalities import per_modality
 from sccountsdiff.model._profiles import wanted_profile
 from sccountsdiff.model._random import seeded
-from sccountsdiff.model._record import UNS_KEY, add_layer, provenance
+from sccountsdiff.model._record import UNS_KEY, add_layer, check_layer_name, provenance
 from sccountsdiff.model._request import (
     CellPlan,
     Conditions,
@@ -145,7 +146,9 @@ class GenerateMixin(ForecastMixin):
         """
         self._check_if_trained(warn=True)
         self.module.eval()
-        _check_given(from_adata, n_cells, start, layer_added, out)
+        _check_given(from_adata, n_cells, start, strength, layer_added, out)
+        if layer_added is not None:
+            check_layer_name(from_adata, layer_added, self._counts_layer)
         destination = None if out is None else parse_out(out)
         begun = Seed(seed, seeded(seed)) if destination is None else seed_to_begin(destination, seed)
         rng = np.random.default_rng(begun.used)
@@ -172,6 +175,7 @@ class GenerateMixin(ForecastMixin):
             "generate",
             condition=condition,
             profile=profile,
+            library_size=library_size,
             approach=asked.names,
             forecast_held_out_pearson=trust,
             guidance=guidance,
@@ -183,8 +187,8 @@ class GenerateMixin(ForecastMixin):
             seed=begun.used,
         )
         job = Generation(making, begin, stage, _described(note, profile), self._counts_layer, silent)
-        frame = self._without_counts(wanted, names)
         if destination is not None:
+            frame = partial(self._without_counts, wanted, names)
             self._write_out(job, destination, frame, {"generated": note}, begun)
             return None
         sink = MemorySink(job.chunks)
@@ -193,11 +197,12 @@ class GenerateMixin(ForecastMixin):
         if layer_added is not None:
             add_layer(from_adata, layer_added, counts, note, self._counts_layer)
             return None
-        frame.X = counts
+        made = self._without_counts(wanted, names)
+        made.X = counts
         if self._counts_layer is not None:
-            frame.layers[self._counts_layer] = counts.copy()
-        frame.uns[UNS_KEY] = {"generated": note}
-        return frame
+            made.layers[self._counts_layer] = counts.copy()
+        made.uns[UNS_KEY] = {"generated": note}
+        return made
 
     def _plan_new(
         self, asked: Asked, n_cells: int | Sequence[int] | None, sizes: Any, survival: float, rng: np.random.Generator
@@ -214,7 +219,7 @@ class GenerateMixin(ForecastMixin):
             return plan, EmptyStart(self.summary_stats.n_vars)
         if self.adata is None:
             raise ValueError("start='empirical' needs the training data: load the model with adata=.")
-        check_templates(plan, population)
+        check_templates(plan, population, self._sources)
         matrix = row_readable(self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY))
         return plan, TrainingStart(matrix, population, survival)
 
@@ -245,13 +250,20 @@ class GenerateMixin(ForecastMixin):
 
 def _described(note: Mapping[str, Any], profile: pd.Series | None) -> dict[str, Any]:
     """What was asked for, in the terms of JSON; what else follows from model and seed."""
-    computed = ("version", "seed", "forecast_held_out_pearson", "profile")
+    computed = ("version", "seed", "forecast_held_out_pearson", "profile", "library_size")
     described = {name: str(value) for name, value in note.items() if name not in computed}
     return described if profile is None else {**described, "profile": digest([profile.index, profile])}
 
 
-def _check_given(from_adata: AnnData | None, n_cells: Any, start: str, layer_added: str | None, out: Any) -> None:
+def _check_given(
+    from_adata: AnnData | None, n_cells: Any, start: str, strength: float, layer_added: str | None, out: Any
+) -> None:
     """What does not go together."""
+    if from_adata is None and strength != 1:
+        raise ValueError(
+            f"strength={strength} says how much of the cells of from_adata is drawn anew, which were not given. For new "
+            "cells near training cells set start='empirical' and start_survival."
+        )
     if out is not None and layer_added is not None:
         raise ValueError("layer_added and out both say where the cells go: leave one of them out.")
     if from_adata is None and layer_added is not None:

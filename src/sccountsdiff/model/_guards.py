@@ -13,6 +13,8 @@ from scvi.data import AnnDataManager
 from scvi.model.base import RNASeqMixin
 
 from sccountsdiff.model._files import FilesMixin
+from sccountsdiff.model._names import nearest_first
+from sccountsdiff.model._order import all_cells
 from sccountsdiff.model._text import listed
 
 
@@ -44,15 +46,20 @@ class GuardsMixin(RNASeqMixin, FilesMixin):
                     del managers[uuid]
 
 
-def cell_positions(adata: AnnData, indices: ArrayLike | None) -> NDArray[np.intp]:
+def cell_positions(adata: AnnData, indices: ArrayLike | None) -> NDArray[np.integer]:
     """Positions of cells from integers (negative ones count from the end), a boolean mask, or None for all."""
     if indices is None:
-        return np.arange(adata.n_obs)
+        return all_cells(adata.n_obs)
     positions = np.asarray(indices)
     if positions.dtype == bool:
         if len(positions) != adata.n_obs:
             raise ValueError(f"The boolean indices have length {len(positions)}, adata has {adata.n_obs} cells.")
         return np.flatnonzero(positions)
+    if positions.dtype.kind not in "iu" and positions.size:
+        raise TypeError(
+            f"indices are positions of cells or a boolean mask, got {positions.dtype}: for names pass "
+            "adata.obs_names.get_indexer(names)."
+        )
     positions = positions.astype(np.intp)
     outside = (positions < -adata.n_obs) | (positions >= adata.n_obs)
     if outside.any():
@@ -68,5 +75,6 @@ def gene_positions(adata: AnnData, gene_list: Any) -> NDArray[np.intp] | slice:
     positions = adata.var_names.get_indexer(names)
     missing = [name for name, position in zip(names, positions, strict=True) if position < 0]
     if missing:
-        raise KeyError(f"Genes not in the data: {listed(missing)}.")
+        near = nearest_first(missing[0], adata.var_names)
+        raise KeyError(f"Genes not in the data: {listed(missing)}. It holds {near}.")
     return positions

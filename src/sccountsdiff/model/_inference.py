@@ -237,6 +237,8 @@ class InferenceMixin(StreamingMixin):
         """
         import sparse
 
+        if n_samples < 1:
+            raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
         generator, _ = generators(seed, self.module.device)
         draws: list[list[scipy.sparse.csr_matrix]] = [[] for _ in range(n_samples)]
         with self._data(adata, dataloader) as data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, final
 
 import numpy as np
@@ -150,10 +151,24 @@ class Expression(Task):
         return [draw.cpu().numpy() for draw in draws]
 
 
+def check_library_size(library_size: Any) -> None:
+    """Refuse what expression cannot be scaled to.
+
+    Raises
+    ------
+    ValueError
+        Unless it is a positive finite number, ``"latent"`` or ``"observed"``.
+    """
+    if isinstance(library_size, str) and library_size in ("latent", "observed"):
+        return
+    if not isinstance(library_size, Real) or not 0 < library_size < float("inf"):
+        raise ValueError(
+            f"library_size must be a positive number of UMIs for all cells, 'latent' or 'observed', got {library_size!r}."
+        )
+
+
 def _scaled(rate: Tensor, library_size: float | str, library: Library) -> Tensor:
     """Rates that add up to the library size asked for, in each modality."""
     if library_size in ("latent", "observed"):
         return rate
-    if isinstance(library_size, str):
-        raise ValueError(f"library_size must be a number, 'latent' or 'observed', got {library_size!r}.")
     return rate * library.spread(library_size / library.total(rate))

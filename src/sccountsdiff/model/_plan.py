@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics.utilities.distributed import gather_all_tensors
 
 from sccountsdiff.model._growth import weight_groups
+from sccountsdiff.model._names import nearest_first
 from sccountsdiff.model._rate import OneCycle, default_rate
 
 #: Passes through the network that one validation takes, roughly: cells times samples.
@@ -59,6 +61,10 @@ class DiffusionTrainingPlan(TrainingPlan):
         compile_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        known = inspect.signature(TrainingPlan.__init__).parameters.keys() - {"self", "module", "loss_kwargs"}
+        for name in kwargs.keys() - known:  # scvi-tools would hand it to a loss that ignores it
+            own = ["lr", "weight_decay", "eps", "warmup", "compile", "compile_kwargs", "ema_decay"]
+            raise TypeError(f"plan_kwargs has no {name!r}; it may have {nearest_first(name, own)}.")
         super().__init__(module, optimizer="AdamW", lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
         self.warmup = warmup
         self.objective = module.objective.compiled(**(compile_kwargs or {})) if compile else module.objective

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -130,14 +131,18 @@ def plan_like(
     return CellPlan(replaced, library_size, np.full(n_cells, -1), row)
 
 
-def check_templates(plan: CellPlan, population: Population) -> None:
+def check_templates(plan: CellPlan, population: Population, sources: Sequence[ConditionSource]) -> None:
     """Raise ``ValueError`` unless each cell has a training cell to start from, in which every gene was measured."""
-    lost = np.flatnonzero(plan.template < 0)
+    lost = np.flatnonzero(plan.template < 0)[:1]
     if len(lost):
-        codes = {name: values[lost[0]] for name, values in plan.values.items()}
+        named = {
+            source.name: source.names.column(plan.values[source.name][lost])[0]
+            for source in sources
+            if source.names is not None and (plan.values[source.name][lost] >= 0).all()
+        }
         raise ValueError(
-            f"start='empirical' needs training cells of each condition; there are none for the codes {codes}. Use "
-            "start='zeros' for combinations that were never measured."
+            f"start='empirical' needs training cells of each condition; there are none of {named}. Use start='zeros' "
+            "for combinations that were never measured."
         )
     if (population.rows[plan.template] < 0).any():
         raise ValueError(
@@ -155,7 +160,10 @@ def cells_of_each(n_cells: int | Sequence[int] | None, n_rows: int, n_training: 
     """Number of cells of each condition, ``(n_rows,)``."""
     if n_cells is None:
         n_cells = n_training if n_rows == 1 else 1
-    sizes = np.asarray(n_cells, dtype=np.intp)
+    numbers_given = np.asarray(n_cells)
+    if numbers_given.dtype.kind not in "iuf" or (numbers_given % 1 != 0).any():
+        raise ValueError(f"n_cells must be a whole number, or one for each condition, got {n_cells!r}.")
+    sizes = numbers_given.astype(np.intp)
     sizes = np.broadcast_to(sizes, n_rows) if sizes.ndim == 0 else sizes
     if len(sizes) != n_rows:
         raise ValueError(f"n_cells has {len(sizes)} entries for {n_rows} conditions; pass one number or one for each.")
@@ -210,12 +218,24 @@ def _resolve_value(source: ConditionSource, value: Any) -> Any:
                 f"Condition {source.name!r} takes one category, got {value!r}. For several conditions pass a list of "
                 "dictionaries or a DataFrame."
             )
-        return resolve_category(source, value)
-    number = np.asarray(value, dtype=np.float32)
+        return resolve_category(source, _as_level(source, value))
+    try:
+        number = np.asarray(value, dtype=np.float32)  # of text too, if it is a number
+    except (TypeError, ValueError):
+        number = np.array(np.nan)
     if number.shape != source.shape or not np.isfinite(number).all():
         what = f"a finite vector of length {source.shape[0]}" if source.shape else "a finite number"
         raise ValueError(f"Condition {source.name!r} takes {what}, got {value!r}.")
     return number
+
+
+def _as_level(source: ConditionSource, value: Any) -> Any:
+    """A number as the text that is called like it, if one is: clusters are named ``"0"``, ``"1"``, and so on."""
+    called = {level for level in source.categories if isinstance(level, str)}
+    spelled = [str(value)] if isinstance(value, numbers.Number) else []
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        spelled.append(str(int(value)))
+    return next((text for text in spelled if text in called), value)
 
 
 def condition_rows(condition: Conditions) -> list[Mapping[str, Any]]:
@@ -223,11 +243,19 @@ def condition_rows(condition: Conditions) -> list[Mapping[str, Any]]:
         return [{}]
     if isinstance(condition, Mapping):
         return [condition]
-    if isinstance(condition, pd.DataFrame):
-        return [{str(k): v for k, v in row.items()} for row in condition.to_dict("records")]
-    if len(condition) == 0:
-        raise ValueError("The list of conditions is empty; pass None to generate cells like the training data.")
-    return list(condition)
+    if isinstance(condition, pd.DataFrame):  # a blank is a key left out
+        records = condition.to_dict("records")
+        rows = [{str(k): v for k, v in row.items() if not np.all(pd.isna(v))} for row in records]
+    else:
+        rows = [condition] if isinstance(condition, str) else list(condition)
+    if not rows:
+        raise ValueError("The conditions are empty; pass None to generate cells like the training data.")
+    for row in rows:
+        if not isinstance(row, Mapping):
+            raise TypeError(
+                f"A condition is a mapping from keys to values, such as {{'cell_type': 'B cell'}}, got {row!r}."
+            )
+    return rows
 
 
 def _plan_one(

@@ -128,7 +128,10 @@ def _embeddings(args: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _check_names(args: dict[str, Any]) -> None:
-    """Key names must differ, and leave the reserved name alone."""
+    """Lists of keys must be lists; names must differ, and leave the reserved ones alone."""
+    for argument in ("categorical_covariate_keys", "continuous_covariate_keys", "embedding_keys"):
+        if isinstance(args[argument], str):
+            raise TypeError(f"{argument} takes a list of names, got {args[argument]!r}: write [{args[argument]!r}].")
     names = [name for name, _ in _categorical(args) + _continuous(args) + _embeddings(args)]
     if args["perturbation_key"] is not None:
         names.append(args["perturbation_key"])

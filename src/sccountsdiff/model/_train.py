@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from numbers import Integral
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -123,10 +124,15 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         Raises
         ------
         ValueError
-            If the strategy shards the weights (FSDP, DeepSpeed).
+            If ``max_epochs`` or ``batch_size`` is no positive whole number, or the strategy shards the weights (FSDP, DeepSpeed).
+        TypeError
+            If ``plan_kwargs`` has a name that the plan does not know.
         RuntimeError
             If the training loss is not finite.
         """
+        for name, number in (("max_epochs", max_epochs), ("batch_size", batch_size)):
+            if number is not None and not (isinstance(number, Integral) and number >= 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {number!r}.")
         options = trainer_options(trainer_config, trainer_kwargs)
         if datamodule is None:
             if train_size is None:

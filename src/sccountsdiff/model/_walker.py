@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from sccountsdiff.model._approach import Asked
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, STATE_REGISTRY_KEY
 from sccountsdiff.model._expression import ExpressionMixin
 from sccountsdiff.model._fields import CountsField
+from sccountsdiff.model._order import all_cells
 from sccountsdiff.model._population import Population
 from sccountsdiff.model._request import CellPlan
 from sccountsdiff.model._stages import Given, Making, Stage, Walked
@@ -47,6 +48,8 @@ class WalkOptions:
 
     def __post_init__(self) -> None:
         """Plain values only."""
+        if not isinstance(self.n_steps, Integral):
+            raise TypeError(f"n_steps must be a whole number of steps, got {self.n_steps!r}.")
         if not isinstance(self.attrition, Real):
             raise TypeError(
                 f"attrition must be a number between 0 (none) and 1 (as much as there may be), got {self.attrition!r}."
@@ -128,10 +131,10 @@ class WalkMixin(ExpressionMixin):
             if self.adata is None:
                 raise ValueError("The model knows no training cells: it was saved untrained. Load it with adata=.")
             # In the order of the file, which a disk reads many times faster than a random one.
-            rows = np.arange(self.adata.n_obs) if self.train_indices is None else np.sort(self.train_indices)
+            rows = all_cells(self.adata.n_obs) if self.train_indices is None else np.sort(self.train_indices)
             minibatches = self._make_data_loader(adata=self.adata, indices=rows, batch_size=1024)
         library, values = self._read_conditions(minibatches)
-        seen = Population.of(np.arange(len(library)) if rows is None else rows, library, values)
+        seen = Population.of(all_cells(len(library)) if rows is None else rows, library, values)
         self.population_ = seen if self.population_ is None else self.population_.elsewhere().joined(seen)
 
     def _read_conditions(
@@ -146,4 +149,4 @@ class WalkMixin(ExpressionMixin):
             for name, column in columns.items():
                 column.append(cells.condition[name].cpu().numpy())
         joined = {name: np.concatenate(column) for name, column in columns.items()}
-        return np.concatenate(library).astype(np.float32), joined
+        return np.concatenate(library).astype(np.float32, copy=False), joined

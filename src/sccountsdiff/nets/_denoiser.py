@@ -101,6 +101,29 @@ class Denoiser(nn.Module, ABC):
         """
 
 
+def check_shape(n_hidden: int, n_layers: int, dropout: float) -> None:
+    """Refuse a network that cannot be built, or that learns nothing.
+
+    Parameters
+    ----------
+    n_hidden
+        Width, at least 1.
+    n_layers
+        Number of blocks, at least 0.
+    dropout
+        In [0, 1).
+
+    Raises
+    ------
+    ValueError
+        Naming the argument that offends.
+    """
+    if n_hidden < 1 or n_layers < 0:
+        raise ValueError(f"Need n_hidden of at least 1 and n_layers of at least 0, got {n_hidden} and {n_layers}.")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+
+
 class HeadedDenoiser(Denoiser):
     """A denoiser whose posterior is that of a head on logits.
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
-from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser
+from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser, check_shape
 from sccountsdiff.nets._heads import HEADS
 from sccountsdiff.nets._inputs import INPUTS, GroupDropout
 from sccountsdiff.nets._library import make_library
@@ -90,6 +90,7 @@ class GeneMLP(HeadedDenoiser):
         n_features: Sequence[int] | None = None,
     ) -> None:
         super().__init__(tuple(keys), condition_dropout)
+        check_shape(n_hidden, n_layers, dropout)
         self.library = make_library(library_mean, n_features)
         log_share = self.library.log_share(n_genes, gene_mean)
         self.input = INPUTS[input](log_share, self.library, n_hidden, dropout)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sccountsdiff.conditioning import Condition, ConditionEncoder, Key
 from sccountsdiff.nets._attention import ATTENTIONS
-from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser
+from sccountsdiff.nets._denoiser import DENOISERS, HeadedDenoiser, check_shape
 from sccountsdiff.nets._heads import HEADS
 from sccountsdiff.nets._library import make_library
 from sccountsdiff.nets._statistics import CellStatistics
@@ -106,6 +106,7 @@ class GeneTransformer(HeadedDenoiser):
         n_features: Sequence[int] | None = None,
     ) -> None:
         super().__init__(tuple(keys), condition_dropout)
+        check_shape(n_hidden, n_layers, dropout)
         if n_hidden % n_heads:
             raise ValueError(f"n_heads must divide n_hidden, got {n_heads} heads for a width of {n_hidden}.")
         self.library = make_library(library_mean, n_features)

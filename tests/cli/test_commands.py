@@ -4,47 +4,15 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
 from sccountsdiff import DCM
-from sccountsdiff.cli import app
-
-
-@pytest.fixture
-def run(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    # One wide line, or messages are broken within words.
-    runner = CliRunner(env={"COLUMNS": "400", "TERMINAL_WIDTH": "400", "NO_COLOR": "1"})
-
-    def run(*arguments):
-        return runner.invoke(app, [str(argument) for argument in arguments])
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def cells_file(tmp_path_factory):
-    rng = np.random.default_rng(0)
-    adata = anndata.AnnData(rng.poisson(2.0, (60, 8)).astype(np.float32))
-    adata.obs["cell_type"] = pd.Categorical(np.repeat(["A", "B"], 30))
-    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
-    adata.write_h5ad(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def model_folder(cells_file, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "model"
-    arguments = ["train", str(cells_file), "--model", str(folder), "--labels-key", "cell_type", "--max-epochs", "2"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 0, result.output
-    return folder
 
 
 def test_help_names_every_command(run):
     output = run("--help").output
     assert all(
-        command in output for command in ("quickstart", "train", "impute", "generate", "report", "export", "info")
+        command in output
+        for command in ("quickstart", "train", "impute", "generate", "features", "report", "export", "info")
     )
 
 
@@ -179,6 +147,7 @@ def test_quickstart_leaves_layers_cells_scores_report_and_model(run, tmp_path):
     folder = tmp_path / "results"
     adata = anndata.read_h5ad(folder / "pbmc68k_sccountsdiff.h5ad")
     assert {"counts", "imputed", "imputed_q0.05", "imputed_q0.95"} <= set(adata.layers)
+    assert not any(name.startswith("_scvi") for name in (*adata.obs, *adata.uns))
     generated = anndata.read_h5ad(folder / "generated_cells.h5ad")
     assert set(generated.obs["cell_type"]) == {"Dendritic", "CD19+ B"}
     scores = pd.read_csv(folder / "scores.csv")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import typer
@@ -18,6 +20,15 @@ def calm() -> None:
     scvi.settings.verbosity = logging.WARNING  # "AnnData object appears to be a copy": expected here
     # Advertises loggers, and says for every training which accelerators there are not.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@contextmanager
+def told_plainly() -> Iterator[None]:
+    """Errors about the user's data and options end the command with their message, not with a traceback."""
+    try:
+        yield
+    except (ValueError, KeyError, FileExistsError, FileNotFoundError) as error:
+        raise typer.BadParameter(str(error.args[0]) if len(error.args) == 1 else str(error)) from error
 
 
 def existing_file(path: Path) -> Path:

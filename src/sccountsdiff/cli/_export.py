@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from sccountsdiff.cli._console import console
-from sccountsdiff.cli._files import read, told_plainly
+from sccountsdiff.cli._console import console, told_plainly
+from sccountsdiff.cli._input import read
+from sccountsdiff.cli._output import spare
 
 
 def export(
@@ -24,6 +25,8 @@ def export(
     from sccountsdiff.data import export_perturbations
 
     options = {"perturbation_key": perturbation_key, "control": control, "layer": layer, "log1p": log1p}
+    for name in ("predicted.h5ad", "real.h5ad"):
+        spare(out / name, predicted, real)
     with told_plainly():
         paths = export_perturbations(read(predicted), read(real), out, **options)
     for path in paths:

@@ -83,6 +83,7 @@ def _write(folder: Path, study: Study, scores: pd.DataFrame, pit: npt.NDArray) -
 
     from sccountsdiff import report as reports
     from sccountsdiff.cli import _evaluation, _figures
+    from sccountsdiff.cli._output import forget_setup
 
     written = {
         folder / "report.html": "figures and scores",
@@ -102,9 +103,10 @@ def _write(folder: Path, study: Study, scores: pd.DataFrame, pit: npt.NDArray) -
     page = reports.page(TITLE, summary, sections, reports.versions())
     report.write_text(page, encoding="utf-8")
     scores.to_csv(table, index=False)
-    study.adata.write_h5ad(cells)
     study.generated.write_h5ad(generated)
     study.model.save(str(model), overwrite=True)
+    forget_setup(study.adata)  # last: the model reads no cells any more
+    study.adata.write_h5ad(cells)
     return written
 
 

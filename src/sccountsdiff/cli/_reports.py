@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sccountsdiff.cli._console import console
-from sccountsdiff.cli._files import Column, Model, Seed, key_and_value, load, read, told_plainly
+from sccountsdiff.cli._console import console, told_plainly
+from sccountsdiff.cli._input import load, read
+from sccountsdiff.cli._options import Column, Model, Seed, key_and_value
+from sccountsdiff.cli._output import spare
 
 if TYPE_CHECKING:
+    from anndata import AnnData
+
     from sccountsdiff.report import Report
 
 STYLES = {"good": "green", "mixed": "yellow", "bad": "bold red"}
@@ -40,18 +44,33 @@ def report(
     import matplotlib.pyplot as plt
 
     plt.switch_backend("agg")  # a machine without a screen
+    page = out or Path(f"{kind.value}_report.html")
+    spare(page, file, held_out)
     options: dict[str, Any] = {"groupby": groupby, "seed": seed}
-    if condition:
-        options["condition"] = dict(map(key_and_value, condition))
     if condition and kind is Kind.imputation:
         raise typer.BadParameter("--condition is for generated cells: pass --kind generation.")
     if held_out is not None:
         options["adata"] = read(held_out)
-    trained = load(model, read(file))
+    adata = read(file)
+    if condition:
+        options["condition"] = {key: _as_printed(adata, key, value) for key, value in map(key_and_value, condition)}
+    trained = load(model, adata)
     from sccountsdiff import report as reports
 
     with told_plainly():
-        _tell(getattr(reports, kind.value)(trained, out or Path(f"{kind.value}_report.html"), **options))
+        _tell(getattr(reports, kind.value)(trained, page, **options))
+
+
+def _as_printed(adata: AnnData, key: str, value: str) -> str:
+    """A value as the column prints it, by which reports tell conditions apart: 10 is 10.0 in a column of floats."""
+    import numpy as np
+
+    if key not in adata.obs or not np.issubdtype(np.asarray(adata.obs[key]).dtype, np.floating):
+        return value
+    try:
+        return str(float(value))
+    except ValueError:
+        raise typer.BadParameter(f"Condition {key!r} takes a number, got {value!r}.") from None
 
 
 def _tell(written: Report) -> None:

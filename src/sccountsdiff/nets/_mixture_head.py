@@ -66,6 +66,10 @@ class MixtureHead(DispersedHead):
             Surviving UMI counts, ``(n_cells, n_genes)``.
         alpha
             Survival, broadcastable to ``x_t``.
+
+        Returns
+        -------
+        Bulk and outliers; their means lack the factor ``mu * (theta + x_t)``, which both have.
         """
         theta, factor = self.theta, self.log_factor.exp()
         bulk, outlier = theta + alpha * mu, theta + factor * alpha * mu

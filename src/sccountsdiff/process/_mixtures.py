@@ -29,7 +29,15 @@ class States(NamedTuple):
     weights: Tensor
 
     def where(self, mask: Tensor, other: States) -> States:
-        """Choose entry by entry."""
+        """Choose entry by entry.
+
+        Parameters
+        ----------
+        mask
+            Boolean ``(n_cells, n_genes)``; True keeps these states.
+        other
+            States of the other entries.
+        """
         return States(torch.where(mask, self.means, other.means), torch.where(mask, self.weights, other.weights))
 
 

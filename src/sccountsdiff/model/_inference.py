@@ -147,6 +147,7 @@ class InferenceMixin(StreamingMixin):
         use_condition: bool = False,
         dataloader: Iterable[dict[str, Tensor]] | None = None,
         out: Out | None = None,
+        give_mean: bool = True,
     ) -> NDArray[np.float32] | None:
         """Features of the cells, for neighbours and clustering.
 
@@ -170,6 +171,8 @@ class InferenceMixin(StreamingMixin):
         out
             File ending in ``.zarr`` or ``.h5ad`` to write to instead, see :meth:`impute`: an AnnData with
             ``obsm["X_sccountsdiff"]``.
+        give_mean
+            As for scVI; of no effect, for these features are not drawn.
 
         Returns
         -------

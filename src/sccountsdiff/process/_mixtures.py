@@ -37,6 +37,10 @@ class States(NamedTuple):
             Boolean ``(n_cells, n_genes)``; True keeps these states.
         other
             States of the other entries.
+
+        Returns
+        -------
+        Means and weights of either.
         """
         return States(torch.where(mask, self.means, other.means), torch.where(mask, self.weights, other.weights))
 

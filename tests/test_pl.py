@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from matplotlib.text import Text
 from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
 
-from sccountsdiff import pl
+from sccountsdiff import metrics, pl
+from sccountsdiff.pl._embedding import _project
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +61,16 @@ def test_library_size_counts_every_cell_and_states_the_mean():
     ax = pl.library_size({"real": real, "generated": sparse.csr_matrix(real)})
     assert "mean 337" in ax.get_legend().get_texts()[0].get_text()
     assert len(ax.get_legend().get_texts()) == 2
+
+
+@pytest.mark.parametrize("plot", [pl.library_size, pl.mean_variance])
+@pytest.mark.parametrize(
+    ("sets", "found"),
+    [({}, "no sets of cells"), ({"real": np.ones((2, 3)), "B": np.ones((0, 3))}, r"no cells in \['B'\]")],
+)
+def test_sets_without_cells_are_refused(plot, sets, found):
+    with pytest.raises(ValueError, match=found):
+        plot(sets)
 
 
 def test_mean_variance_leaves_out_unexpressed_genes_and_draws_the_poisson_line():
@@ -118,6 +131,35 @@ def test_embedding_draws_every_cell_of_every_panel(cells, monkeypatch):
     assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["A", "B"]
 
 
+def test_embedding_colours_the_levels_of_all_panels(cells, monkeypatch):
+    monkeypatch.setattr(
+        "sccountsdiff.pl._embedding._project",
+        lambda layers, generated, n_pcs, seed: [np.zeros((part.shape[0], 2)) for part in (*layers, *generated)],
+    )
+    generated = cells[:3].copy()
+    generated.obs["cell_type"] = ["C", "A", None]
+    panels = pl.embedding(cells, generated, color="cell_type", layers=["counts"])
+    assert [text.get_text() for text in panels[-1].get_legend().get_texts()] == ["A", "B", "C"]
+    assert len(np.unique(panels[1].collections[1].get_facecolors(), axis=0)) == 3
+    cells.obs["cluster"] = np.repeat([0, 1], 20)  # numbers are levels, too
+    assert len(pl.embedding(cells, color="cluster")) == 2
+    with pytest.raises(KeyError, match=r"'cluster' in generated\.obs; it has \['cell_type'\]"):
+        pl.embedding(cells, generated, color="cluster")
+
+
+@pytest.mark.slow  # UMAP compiles for many seconds
+def test_projected_cells_spread_like_fitted_ones_and_lie_where_they_do():
+    rng = np.random.default_rng(0)
+    rate = np.repeat(rng.gamma(1.0, 5.0, size=(2, 30)), 150, axis=0)
+    fitted, held_out = rng.poisson(rate), rng.poisson(rate)
+    here, there = _project([fitted], [held_out], 5, 0)
+    gaps = [np.median(NearestNeighbors(n_neighbors=2).fit(x).kneighbors(x)[0][:, 1]) for x in (here, there)]
+    assert gaps[1] == pytest.approx(gaps[0], rel=0.4)
+    np.testing.assert_array_equal(there, _project([fitted], [held_out], 5, 0)[1])
+    centers = [[x[:150].mean(0), x[150:].mean(0)] for x in (here, there)]
+    assert np.linalg.norm(np.subtract(*centers), axis=1).max() < 0.2 * np.linalg.norm(np.subtract(*centers[0]))
+
+
 @pytest.mark.slow  # UMAP compiles for many seconds
 def test_embedding_puts_layers_and_generated_cells_on_one_map(cells):
     generated = cells[:15].copy()
@@ -154,8 +196,19 @@ def test_uncertainty_is_without_sampling_noise(cells):
     assert pl.uncertainty(cells).get_title(loc="left") == "Uncertainty of all genes: median 50%"
     ax = pl.uncertainty(cells, gene="gene3")
     np.testing.assert_allclose(ax.collections[0].get_array(), 0.5)
-    with pytest.raises(KeyError, match="X_tsne.*gene99.*return_variance"):
-        pl.uncertainty(cells, basis="X_tsne", gene="gene99")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        ({"layer": "none"}, r"none_variance.*return_variance=True"),
+        ({"gene": "gene99"}, "No gene 'gene99' in adata.var_names"),
+        ({"basis": "X_tsne"}, r"'X_tsne' in adata.obsm; it has \['X_umap'\]. scanpy"),
+    ],
+)
+def test_uncertainty_says_what_is_missing_and_where_it_comes_from(cells, arguments, remedy):
+    with pytest.raises(KeyError, match=remedy):
+        pl.uncertainty(cells, **arguments)
 
 
 def test_dots_of_all_layers_share_scales(cells):
@@ -166,6 +219,15 @@ def test_dots_of_all_layers_share_scales(cells):
         pl.dotplot(cells, ["gene99"], groupby="cell_type")
 
 
+def test_dots_of_one_share_have_one_size_in_all_layers(cells):
+    for layer, gene1 in {"before": 0, "after": 1}.items():  # gene3 is seen in half of the cells before and after
+        cells.layers[layer] = np.zeros(cells.shape)
+        cells.layers[layer][:, [1, 3]] = np.column_stack([np.full(40, gene1), np.tile([0, 1], 20)])
+    axes = pl.dotplot(cells, ["gene1", "gene3"], groupby="cell_type", layers=["before", "after"])
+    before, after = (ax.collections[0].get_sizes() for ax in axes)
+    assert before[1] == after[1] < after[0]
+
+
 def test_responses_name_the_genes_that_change_most():
     control, real = np.full((5, 20), 10), np.full((5, 20), 10)
     real[:, 3] = 200
@@ -173,12 +235,32 @@ def test_responses_name_the_genes_that_change_most():
     assert ax.get_title(loc="left") == "Responses: Pearson 1.00"
     assert ax.texts[0].get_text() == "g3"
     assert "Pearson 0.00" in pl.delta_scatter(real, control, control, list("a" * 20)).get_title(loc="left")
+    profile = metrics.log1p_cp10k(real).mean(0)
+    ax = pl.delta_scatter(real, control, profile, list("a" * 20), title="IFN")
+    assert ax.get_title(loc="left") == "IFN: Pearson 1.00"
+
+
+def test_names_of_genes_do_not_lie_on_each_other():
+    rng = np.random.default_rng(0)
+    control = rng.poisson(20, (50, 40))
+    real = control.copy()
+    real[:, :8] *= 4  # eight genes with nearly the same response
+    ax = pl.delta_scatter(real, control, real, [f"LONGNAME{k}" for k in range(40)])
+    ax.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text) for text in ax.texts]  # without the lines to the points
+    assert len(boxes) == 8
+    assert not any(one.overlaps(other) for k, one in enumerate(boxes) for other in boxes[:k])
 
 
 def test_differential_genes_are_counted_as_found_missed_and_made_up():
     ax = pl.de_overlap({"B": ("abcd", "cde"), "T": ("", "")})
     assert [bar.get_width() for bar in ax.patches] == [2, 0, 2, 0, 1, 0]
     assert [text.get_text().strip() for text in ax.texts] == ["50% found, 67% right", "- found, - right"]
+    for names in ("B", "a very long name / of a condition with a perturbation"):
+        ax = pl.de_overlap({names: ("abcd", "cde")})
+        ax.figure.draw_without_rendering()
+        title = ax._left_title.get_window_extent()
+        assert title.x1 < ax.figure.bbox.x1, "the title is cut off"
 
 
 def test_score_card_shows_values_and_colours_quality():
@@ -186,6 +268,9 @@ def test_score_card_shows_values_and_colours_quality():
     ax = pl.score_card(values, values * 50)
     assert [text.get_text() for text in ax.texts] == ["0.01", "-"]
     assert ax.images[0].get_array()[0, 0] == 0.5
+    ax = pl.score_card(values, metrics.quality(values, values + 1, values - 1), title="Drugs", ends=("none", "full"))
+    assert ax.get_title(loc="left") == "Drugs"
+    assert [tick.get_text() for tick in ax.figure.axes[-1].get_yticklabels()] == ["none", "full"]
     with pytest.raises(ValueError, match="same rows and columns"):
         pl.score_card(values, values.iloc[::-1])
 

@@ -51,6 +51,25 @@ def test_masked_scores_see_hidden_entries_only_and_count_zeros():
     assert metrics.bias(imputed, truth) == pytest.approx(22.5)
 
 
+@pytest.mark.parametrize("score", [metrics.rmse, metrics.mae, metrics.bias, metrics.energy_distance])
+def test_an_empty_mask_is_refused(score):
+    with pytest.raises(ValueError, match="nothing to score"):
+        score(np.ones((2, 3)), np.ones((2, 3)), np.zeros((2, 3), dtype=bool))
+
+
+@pytest.mark.parametrize("score", [metrics.poisson_deviance, metrics.mse_counts, metrics.crps, metrics.log_score])
+def test_no_entries_are_refused(score):
+    with pytest.raises(ValueError, match=r"nothing to score: of shape \(0, 3\)"):
+        score(np.ones((0, 3)), np.ones((0, 3)))
+
+
+@pytest.mark.parametrize("wrong", [-0.5, np.nan])
+def test_expectations_that_are_none_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"1 of 2 expected counts are negative or NaN, the first being {wrong}"):
+        metrics.poisson_deviance([[1.0, wrong]], [[1, 0]])
+    assert metrics.poisson_deviance([[0.0]], [[0]]) < 1e-5
+
+
 def test_total_ratio():
     assert metrics.total_ratio([[1.0, 2.0]], [[2, 4]]) == pytest.approx(0.5)
 

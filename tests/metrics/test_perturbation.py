@@ -32,6 +32,31 @@ def test_scores_are_what_they_say(study):
     assert metrics.spearman_delta(real, control, generated) == pytest.approx(np.corrcoef(*ranks)[0, 1])
 
 
+@pytest.mark.parametrize(
+    "score",
+    [
+        metrics.pearson_delta,
+        metrics.spearman_delta,
+        metrics.mse_delta,
+        metrics.direction_match,
+        metrics.top_response_overlap,
+    ],
+)
+def test_a_mean_profile_scores_as_its_cells_do(study, score):
+    control, real, generated = study
+    profiles = [metrics.log1p_cp10k(cells).mean(0) for cells in (real, control, generated)]
+    assert score(real, control, profiles[2]) == pytest.approx(score(real, control, generated))
+    assert score(*profiles) == pytest.approx(score(real, control, generated))
+
+
+def test_the_noise_of_few_control_cells_correlates():
+    rng = np.random.default_rng(1)
+    real, generated, many = (rng.poisson(5.0, (300, 100)) for _ in range(3))
+    few = many[:5]
+    assert metrics.pearson_delta(real, few, generated) > 0.9, "although nothing responds"
+    assert metrics.pearson_delta(real, many, generated) < 0.75
+
+
 @pytest.mark.parametrize("score", [metrics.pearson_delta, metrics.spearman_delta])
 def test_no_response_scores_zero(study, score):
     control, real, _ = study

@@ -86,3 +86,15 @@ def test_mmd2_floor_is_a_quantile_of_real_against_real():
     values = [metrics.mmd2(cells[order[:20]], cells[order[20:]], width) for order in orders]
     assert metrics.mmd2_floor(cells, 20, n_splits=300) == pytest.approx(np.quantile(values, 0.95), rel=0.25)
     assert metrics.mmd2(cells[:20], cells[20:] + 2, width) > 3 * metrics.mmd2_floor(cells, 20)
+
+
+@pytest.mark.parametrize("score", [metrics.mmd2, metrics.e_distance, metrics.gaussian_w2])
+@pytest.mark.parametrize("sizes", [(1, 9), (9, 1)])
+def test_one_cell_has_no_distances_within(score, sizes):
+    with pytest.raises(ValueError, match=f"There are {sizes[0]} real and {sizes[1]} generated cells"):
+        score(*(np.ones((size, 2)) for size in sizes))
+
+
+def test_both_parts_of_a_floor_need_two_cells():
+    with pytest.raises(ValueError, match="n_held_out=9 of 10 cells"):
+        metrics.mmd2_floor(np.ones((10, 2)), 9)

@@ -69,6 +69,7 @@ def test_imputation_that_is_no_better_than_the_gene_mean_opens_with_a_warning(
     page = written.path.read_text()
     assert "<div class='verdict bad'>" in page
     assert page.index("Do not use these imputed values") < page.index("<h2>Scores")
+    assert "hidden entries: better than the conditional mean" in page
 
 
 def test_generation_is_scored_in_tiers_beside_floor_and_controls(trained, new_cells, tmp_path):
@@ -179,3 +180,9 @@ def test_the_additive_baseline_sums_what_the_parts_do_alone(effects):
     contest = Contest(["cell_type", "stim"], drawn, drawn, {"sccountsdiff": drawn, "floor": drawn}, None)
     scores = responses("q", contest, reference_cells(contest, effects), combined._replace(train=drawn))
     assert "additive" not in scores.columns, "there is no combination to predict"
+
+
+def test_a_condition_of_one_cell_is_nobodys_nearest_other(effects):
+    basis = effects.train.rows(np.array([0, 0, 1, 1, 2]))  # one cell of "T / ctrl", which is like "B / ctrl"
+    cells = Contest(["cell_type", "stim"], basis, basis, {}, None)
+    np.testing.assert_array_equal(cells.nearest_other("B / ctrl"), basis.of("B / IFN"))

@@ -26,7 +26,10 @@ def verdict(changes, n_conditions=3):
     [
         ({}, "good", []),
         ({"mmd2": (0.004, 0.01, 0.0)}, "mixed", ["as close to real cells"]),
-        ({"two_sample_auc": (0.7, 0.8, 0.5)}, "mixed", ["a classifier cannot"]),
+        ({"mmd2": (0.02, 0.01, 0.0)}, "bad", ["as close to real cells"]),  # further than shuffled genes
+        ({"mmd2": (0.002, 0.001, 0.0)}, "good", []),  # so are shuffled genes, but both are close
+        ({"two_sample_auc": (0.7, 0.8, 0.5)}, "mixed", ["a classifier hardly"]),
+        ({"two_sample_auc": (0.96, 0.8, 0.47)}, "bad", ["a classifier hardly"]),
         ({"two_sample_auc": (0.7, 0.8, 0.68)}, "good", []),
         ({"library_size_distance": (0.2, 0.1, 0.02)}, "mixed", ["library sizes"]),
         ({"label_transfer_accuracy": (0.8, 0.9, 0.9)}, "mixed", ["cells are what"]),
@@ -34,6 +37,16 @@ def verdict(changes, n_conditions=3):
         ({"gene_correlation_agreement": (0.4, 0.5, 0.82)}, "bad", ["genes vary together"]),
         ({"gene_correlation_agreement": (0.01, 0.02, 0.03)}, "good", []),  # real genes do not vary together either
         ({"copied_fraction": (0.5, 0.0, 0.05)}, "bad", ["no copies"]),
+        (
+            {
+                "mmd2": (0.004, 0.01, 0.0),
+                "two_sample_auc": (0.7, 0.8, 0.5),
+                "library_size_distance": (0.2, 0.1, 0.02),
+                "label_transfer_accuracy": (0.8, 0.9, 0.9),
+            },
+            "bad",
+            ["as close to real cells", "a classifier hardly", "library sizes", "cells are what"],
+        ),
     ],
 )
 def test_verdicts(changes, tone, failed):
@@ -43,6 +56,12 @@ def test_verdicts(changes, tone, failed):
         check.asked for check in found.checks if check.asked.startswith(tuple(failed or ["-"]))
     ]
     assert "140 real cells" in found.text
+
+
+def test_headlines_say_what_was_checked_and_what_failed():
+    assert "pass all 6 checks" in verdict({}).headline
+    assert "pass 5 of 6 checks. Not: library sizes" in verdict({"library_size_distance": (0.2, 0.1, 0.02)}).headline
+    assert "a classifier tells them apart" in verdict({"two_sample_auc": (0.96, 0.8, 0.47)}).headline
 
 
 def test_one_condition_needs_no_labels():

@@ -69,6 +69,7 @@ from .populations import (
     zero_fraction_difference,
 )
 from .probabilistic import crps, crps_draws, crps_negative_binomial, half_mean_difference, log_score
+from .quality import quality
 from .support import support_coverage, support_density, support_precision, support_recall
 from .wasserstein import gaussian_w2, genes_detected_distance, library_size_distance, ot_w2
 
@@ -139,6 +140,7 @@ __all__ = [
     "pearson_delta",
     "pit_ks",
     "poisson_deviance",
+    "quality",
     "randomized_pit",
     "response",
     "rmse",

@@ -34,6 +34,22 @@ def pair(first: Counts, second: Counts) -> tuple[NDArray[np.float64], NDArray[np
     return one, other
 
 
+def mean_over_entries(values: NDArray[np.float64]) -> float:
+    """Return the mean of values of entries, of which there must be some.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    if not values.size:
+        raise ValueError(
+            f"There is nothing to score: of shape {values.shape}, or behind an all-False mask, no entry is left. At "
+            "least one is needed; hide some, or leave these cells out."
+        )
+    return float(np.mean(values))
+
+
 @metric("lower", "Poisson deviance of held-out counts per entry")
 def poisson_deviance(expected: Counts, observed: Counts) -> float:
     r"""Mean Poisson deviance per entry.
@@ -41,7 +57,7 @@ def poisson_deviance(expected: Counts, observed: Counts) -> float:
     .. math:: \frac{2}{n G} \sum_{n, g} x \log \frac{x}{\mu} - (x - \mu)
 
     with :math:`x` the observed and :math:`\mu` the expected count, no transform. A proper score of the mean
-    (Batson et al. 2019): up to a constant it equals the deviance from the true expression. Expected counts below
+    (Batson et al. 2019): up to a constant it equals the deviance from the true expression. Expected counts from 0 to
     ``1e-6`` count as ``1e-6``.
 
     Parameters
@@ -54,10 +70,21 @@ def poisson_deviance(expected: Counts, observed: Counts) -> float:
     Returns
     -------
     Deviance per entry, at least 0.
+
+    Raises
+    ------
+    ValueError
+        If an expected count is negative or NaN, or there are no entries.
     """
     mean, count = pair(expected, observed)
+    wrong = ~(mean >= 0)
+    if wrong.any():
+        raise ValueError(
+            f"{wrong.sum():,} of {mean.size:,} expected counts are negative or NaN, the first being {mean[wrong][0]}; "
+            "expected counts are 0 or more. Clip them (numpy.clip(expected, 0, None)), or leave out what is not known."
+        )
     mean = np.maximum(mean, _SMALLEST_MEAN)
-    return float(2 * np.mean(count * np.log(np.where(count > 0, count, 1) / mean) * (count > 0) - count + mean))
+    return 2 * mean_over_entries(count * np.log(np.where(count > 0, count, 1) / mean) * (count > 0) - count + mean)
 
 
 @metric("lower", "mean squared error of held-out counts per entry")
@@ -76,7 +103,7 @@ def mse_counts(expected: Counts, observed: Counts) -> float:
     Squared counts per entry.
     """
     mean, count = pair(expected, observed)
-    return float(np.mean((mean - count) ** 2))
+    return mean_over_entries((mean - count) ** 2)
 
 
 def log1p_cp10k(counts: Counts) -> NDArray[np.float64]:
@@ -94,6 +121,11 @@ def log1p_cp10k(counts: Counts) -> NDArray[np.float64]:
     values = dense(counts)
     total = values.sum(axis=1, keepdims=True)
     return np.log1p(values * (TARGET_TOTAL / np.where(total > 0, total, 1)))
+
+
+def mean_log1p_cp10k(cells: Counts) -> NDArray[np.float64]:
+    """Return the mean over cells of :func:`log1p_cp10k`, ``(n_genes,)``; what has one dimension is such a mean already."""
+    return dense(cells) if np.ndim(cells) == 1 else log1p_cp10k(cells).mean(axis=0)
 
 
 def expected_log1p_cp10k(expected: Counts, total: ArrayLike) -> NDArray[np.float64]:
@@ -146,7 +178,7 @@ def mse_log1p_cp10k(expected: Counts, observed: Counts) -> float:
     Squared natural logarithms per entry.
     """
     mean, count = pair(expected, observed)
-    return float(np.mean((expected_log1p_cp10k(mean, count.sum(axis=1)) - log1p_cp10k(count)) ** 2))
+    return mean_over_entries((expected_log1p_cp10k(mean, count.sum(axis=1)) - log1p_cp10k(count)) ** 2)
 
 
 def masked(imputed: Counts, truth: Counts, mask: ArrayLike | None) -> NDArray[np.float64]:
@@ -170,8 +202,13 @@ def rmse(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float
     Returns
     -------
     Counts.
+
+    Raises
+    ------
+    ValueError
+        If there are no entries.
     """
-    return float(np.sqrt(np.mean(masked(imputed, truth, mask) ** 2)))
+    return float(np.sqrt(mean_over_entries(masked(imputed, truth, mask) ** 2)))
 
 
 @metric("lower", "mean absolute error of hidden entries, zeros included")
@@ -188,8 +225,13 @@ def mae(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float:
     Returns
     -------
     Counts.
+
+    Raises
+    ------
+    ValueError
+        If there are no entries.
     """
-    return float(np.mean(np.abs(masked(imputed, truth, mask))))
+    return mean_over_entries(np.abs(masked(imputed, truth, mask)))
 
 
 @metric(0.0, "mean of imputed minus true over hidden entries, zeros included")
@@ -206,8 +248,13 @@ def bias(imputed: Counts, truth: Counts, mask: ArrayLike | None = None) -> float
     Returns
     -------
     Counts; negative where the imputation is too small.
+
+    Raises
+    ------
+    ValueError
+        If there are no entries.
     """
-    return float(np.mean(masked(imputed, truth, mask)))
+    return mean_over_entries(masked(imputed, truth, mask))
 
 
 @metric(1.0, "total of expected over total of observed counts")

@@ -111,7 +111,14 @@ def energy_distance(imputed: Counts, truth: Counts, mask: ArrayLike | None = Non
     Returns
     -------
     Square root of counts, as :func:`scipy.stats.energy_distance` returns it.
+
+    Raises
+    ------
+    ValueError
+        If no entry is hidden.
     """
     guess, count = pair(imputed, truth)
     hidden = np.ones(count.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
+    if not hidden.any():
+        raise ValueError("No entry is hidden, so that there is nothing to score. Pass a mask that is True somewhere.")
     return float(stats.energy_distance(guess[hidden], count[hidden]))

@@ -4,6 +4,9 @@ A *response* (delta) is the mean of log1p(CP10k) over cells of a condition minus
 the pseudobulk of cell-eval and scPerturb, with the natural logarithm. The same measured control cells are taken off
 predicted and measured cells. Print the prediction "no response", the mean response of other conditions, and the other
 half of the measured cells beside any of these scores: much of a high correlation is what all perturbations share.
+
+Methods that predict a mean and no cells are scored, too: an array of one dimension, ``(n_genes,)``, in place of counts is
+taken for the mean of log1p(CP10k) itself. (The log1p(CP10k) of a mean count is something else, and as a rule larger.)
 """
 
 from __future__ import annotations
@@ -16,22 +19,23 @@ from scipy.spatial.distance import cdist, pdist
 from scipy.stats import spearmanr
 
 from ._registry import metric
-from .counts import Counts, log1p_cp10k
+from .counts import Counts, mean_log1p_cp10k
+from .populations import two_sets
 
 
 def response(cells: Counts, control: Counts) -> NDArray[np.float64]:
-    """Mean of log1p(CP10k) over cells minus that over control cells.
+    """Mean of log1p(CP10k) over cells minus that over control cells; a profile is such a mean already.
 
     Parameters
     ----------
     cells, control
-        Counts of shapes ``(n_cells, n_genes)`` and ``(n_control, n_genes)``.
+        Counts of shapes ``(n_cells, n_genes)`` and ``(n_control, n_genes)``, or a profile ``(n_genes,)``.
 
     Returns
     -------
     Response of each gene, ``(n_genes,)``.
     """
-    return log1p_cp10k(cells).mean(axis=0) - log1p_cp10k(control).mean(axis=0)
+    return mean_log1p_cp10k(cells) - mean_log1p_cp10k(control)
 
 
 @metric("higher", "Pearson correlation over genes of predicted and measured response")
@@ -41,10 +45,15 @@ def pearson_delta(real: Counts, control: Counts, generated: Counts) -> float:
     ``pearson_delta`` of cell-eval, on log1p(CP10k) with the natural logarithm. A prediction without any response has
     no correlation and scores 0.
 
+    The sampling noise of the control is taken off both sides, and correlates with itself. That lifts every score where
+    the control has few or shallow cells, and most that of baselines which add up responses measured against the same
+    control, since its noise stands in each summand. Take half of the control cells off the measured and the other half
+    off the predicted cells to see how much it is; :func:`mse_delta` does not depend on it.
+
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or profiles ``(n_genes,)``.
 
     Returns
     -------
@@ -65,7 +74,7 @@ def mse_delta(real: Counts, control: Counts, generated: Counts) -> float:
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or profiles ``(n_genes,)``.
 
     Returns
     -------
@@ -81,7 +90,7 @@ def top_response_overlap(real: Counts, control: Counts, generated: Counts, n_gen
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or profiles ``(n_genes,)``.
     n_genes
         Number of genes with the largest absolute :func:`response`.
 
@@ -100,7 +109,7 @@ def direction_match(real: Counts, control: Counts, generated: Counts, n_genes: i
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or profiles ``(n_genes,)``.
     n_genes
         Number of genes with the largest absolute measured :func:`response`.
 
@@ -120,7 +129,7 @@ def spearman_delta(real: Counts, control: Counts, generated: Counts) -> float:
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or profiles ``(n_genes,)``.
 
     Returns
     -------
@@ -136,6 +145,7 @@ def e_distance(real: ArrayLike, generated: ArrayLike) -> float:
 
     Euclidean distances, not squared (as in cell-eval; scPerturb squares them, which compares means only). Unbiased:
     pairs of a cell with itself are left out, so that two halves of one population score around 0, above or below.
+    That asks for independent cells: generated cells that were moved together, to hit a mean, score too low if few.
 
     Parameters
     ----------
@@ -146,8 +156,13 @@ def e_distance(real: ArrayLike, generated: ArrayLike) -> float:
     Returns
     -------
     Distance in units of the embedding.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two real or two generated cells.
     """
-    x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
+    x, y = two_sets(real, generated)
     return float(2 * cdist(x, y).mean() - pdist(x).mean() - pdist(y).mean())
 
 

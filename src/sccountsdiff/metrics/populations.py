@@ -59,6 +59,23 @@ class LogPCA:
         return self._pca.transform(log1p_cp10k(counts))
 
 
+def two_sets(real: ArrayLike, generated: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two embeddings as arrays, each of the two cells or more that a distance within a set needs.
+
+    Raises
+    ------
+    ValueError
+        If either has fewer.
+    """
+    x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
+    if min(len(x), len(y)) < 2:
+        raise ValueError(
+            f"There are {len(x)} real and {len(y)} generated cells; distances within each set need at least two. "
+            "Generate more cells, or leave this condition out."
+        )
+    return x, y
+
+
 def median_squared_distance(real: ArrayLike) -> float:
     """Return the median of squared Euclidean distances over distinct pairs of real cells.
 
@@ -104,8 +121,13 @@ def mmd2(
     Returns
     -------
     Squared discrepancy; around 0 for one and the same distribution.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two real or two generated cells.
     """
-    x, y = np.asarray(real, dtype=np.float64), np.asarray(generated, dtype=np.float64)
+    x, y = two_sets(real, generated)
     width = median_squared_distance(x) if bandwidth is None else bandwidth
     within_x = mean_kernel(pdist(x, "sqeuclidean"), width, scales).mean()
     within_y = mean_kernel(pdist(y, "sqeuclidean"), width, scales).mean()
@@ -144,8 +166,15 @@ def mmd2_floor(
     Returns
     -------
     Squared discrepancy.
+
+    Raises
+    ------
+    ValueError
+        If either part would have fewer than two cells.
     """
     x = np.asarray(real, dtype=np.float64)
+    if not 2 <= n_held_out <= len(x) - 2:
+        raise ValueError(f"n_held_out={n_held_out} of {len(x)} cells: both parts need at least two of them.")
     width = median_squared_distance(x) if bandwidth is None else bandwidth
     kernel = squareform(mean_kernel(pdist(x, "sqeuclidean"), width, scales))
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from scipy import special, stats
 
 from ._registry import metric
 from .calibration import negative_binomial_cdf
+from .counts import mean_over_entries
 
 #: Dispersions beyond which the hypergeometric series loses its digits; the law is Poisson but for a factor there.
 _LARGEST_SIZE = 1e4
@@ -113,8 +114,13 @@ def crps(observed: ArrayLike, mean: ArrayLike, size: ArrayLike = np.inf) -> floa
     Returns
     -------
     Counts.
+
+    Raises
+    ------
+    ValueError
+        If there are no entries.
     """
-    return float(np.mean(crps_negative_binomial(observed, mean, size)))
+    return mean_over_entries(crps_negative_binomial(observed, mean, size))
 
 
 @metric("lower", "mean negative log probability of hidden entries, in nats")
@@ -131,10 +137,15 @@ def log_score(observed: ArrayLike, mean: ArrayLike, size: ArrayLike = np.inf) ->
     Returns
     -------
     Nats per entry.
+
+    Raises
+    ------
+    ValueError
+        If there are no entries.
     """
     count, mean, size = np.broadcast_arrays(*(np.asarray(array, dtype=np.float64) for array in (observed, mean, size)))
     finite = np.where(np.isinf(size), 1.0, size)
     log_probability = np.where(
         np.isinf(size), stats.poisson.logpmf(count, mean), stats.nbinom.logpmf(count, finite, finite / (finite + mean))
     )
-    return float(-np.mean(log_probability))
+    return -mean_over_entries(log_probability)

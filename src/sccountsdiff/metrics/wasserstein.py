@@ -13,6 +13,7 @@ from scipy.stats import wasserstein_distance
 
 from ._registry import metric
 from .counts import Counts, dense
+from .populations import two_sets
 
 
 @metric("lower", "2-Wasserstein distance between real and generated cells, exact optimal transport")
@@ -58,8 +59,13 @@ def gaussian_w2(real: ArrayLike, generated: ArrayLike) -> float:
     Returns
     -------
     Distance in units of the embedding; never above :func:`ot_w2`, up to the covariances' division by n - 1.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two real or two generated cells.
     """
-    x, y = (np.asarray(cells, dtype=np.float64) for cells in (real, generated))
+    x, y = two_sets(real, generated)
     one, other = (np.atleast_2d(np.cov(cells, rowvar=False)) for cells in (x, y))
     root = _square_root(one)
     squared = np.sum((x.mean(0) - y.mean(0)) ** 2) + np.trace(one + other - 2 * _square_root(root @ other @ root))

@@ -28,7 +28,13 @@ def library_size(cells: Mapping[str, Counts], *, ax: Axes | None = None) -> Axes
     Returns
     -------
     The axes.
+
+    Raises
+    ------
+    ValueError
+        If there are no sets, or one has no cells.
     """
+    _check(cells)
     ax = new_axes(ax)
     sizes = {name: np.asarray(counts.sum(1)).ravel() for name, counts in cells.items()}
     pooled = np.concatenate(list(sizes.values()))
@@ -58,7 +64,13 @@ def mean_variance(cells: Mapping[str, Counts], *, ax: Axes | None = None) -> Axe
     Returns
     -------
     The axes. Genes without a count in a set are not drawn for it.
+
+    Raises
+    ------
+    ValueError
+        If there are no sets, or one has no cells.
     """
+    _check(cells)
     ax = new_axes(ax)
     for position, (name, counts) in enumerate(cells.items()):
         values = dense(counts)
@@ -75,3 +87,10 @@ def mean_variance(cells: Mapping[str, Counts], *, ax: Axes | None = None) -> Axe
     for handle in ax.get_legend().legend_handles:
         handle.set_alpha(1)
     return ax
+
+
+def _check(cells: Mapping[str, Counts]) -> None:
+    empty = [name for name, counts in cells.items() if not counts.shape[0]]
+    if empty or not cells:
+        found = f"no cells in {empty}" if empty else "no sets of cells"
+        raise ValueError(f"There are {found}: pass at least one set, each of at least one cell, as {{name: counts}}.")

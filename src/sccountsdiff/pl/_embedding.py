@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sccountsdiff.pl._style import CYCLE, Counts, finish, log_cp10k
+from sccountsdiff.pl._style import CYCLE, Counts, finish, log_cp10k, role_color
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-N_NEAREST = 5
+N_NEIGHBORS = 15
+MIN_DISTANCE = 0.5
 
 
 def embedding(
@@ -33,8 +34,11 @@ def embedding(
     """Panels of the same UMAP: one per layer of the real cells, and one of generated cells.
 
     Principal components and UMAP are fitted on the real cells in the first layer only, so that the map cannot bend
-    itself to make the others agree with it. All other cells are *projected*: put at the median position of the five
-    nearest of the fitted cells among the principal components, further layers being centred on their own mean first.
+    itself to make the others agree with it. All other cells are *projected*: each is placed by the fitted UMAP, which
+    starts it among its neighbours of the first layer and moves it alone, these staying where they are; further layers
+    are centred on their own mean first. Projected cells spread like fitted ones, but a cell unlike all of these is put
+    beside the least unlike: what lies off the map cannot be seen on it (:func:`sccountsdiff.metrics.two_sample_auc`
+    would tell).
 
     Parameters
     ----------
@@ -43,7 +47,8 @@ def embedding(
     generated
         Generated cells with counts in ``.X``, genes as in ``adata``; no such panel if ``None``.
     color
-        Column of ``.obs`` that colours the cells.
+        Column of ``.obs`` that colours the cells. The legend has the values of all panels, in the order of ``adata``
+        and then of ``generated``; cells without a value are grey.
     layers
         Layers of ``adata`` to show. The first is what the map is fitted on.
     n_pcs
@@ -60,7 +65,7 @@ def embedding(
     Raises
     ------
     KeyError
-        If ``adata`` lacks one of ``layers`` or ``color``.
+        If ``adata`` lacks one of ``layers``, or ``adata`` or ``generated`` lacks ``color``.
     ValueError
         If ``generated`` has other genes than ``adata``, or the number of ``axes`` is not that of the panels.
     """
@@ -75,9 +80,9 @@ def embedding(
         raise ValueError(f"{len(axes)} axes given for {len(cells)} panels ({', '.join(cells)}).")
     shown = [counts for counts, _ in cells.values()]
     positions = _project(shown[: len(layers)], shown[len(layers) :], n_pcs, seed)
-    levels = list(adata.obs[color].astype("category").cat.categories)
+    levels = dict.fromkeys(str(level) for _, of in cells.values() for level in of.astype("category").cat.categories)
     for ax, (name, (_, labels)), where in zip(axes, cells.items(), positions, strict=True):
-        _panel(ax, where, labels.astype(str).to_numpy(), levels, positions[0])
+        _panel(ax, where, [str(label) for label in labels], list(levels), positions[0])
         how = "map fitted here" if name == layers[0] else "projected"
         finish(ax, f"{name}: {len(where):,} cells ({how})", "UMAP 1", "UMAP 2" if ax is axes[0] else "")
         ax.set(xticks=[], yticks=[])
@@ -92,28 +97,28 @@ def _check(adata: AnnData, generated: AnnData | None, color: str, layers: Sequen
     missing = [name for name in layers if name not in adata.layers]
     if missing:
         raise KeyError(f"No layer {missing} in adata; it has {[name for name in adata.layers if name is not None]}.")
-    if color not in adata.obs:
-        raise KeyError(f"No column '{color}' in adata.obs; it has {list(adata.obs.columns)}.")
+    for name, part in {"adata": adata, "generated": generated}.items():
+        if part is not None and color not in part.obs:
+            raise KeyError(f"No column '{color}' in {name}.obs; it has {list(part.obs.columns)}.")
     if generated is not None and list(generated.var_names) != list(adata.var_names):
         raise ValueError("generated has other genes than adata, or another order; use generated[:, adata.var_names].")
 
 
-def _panel(ax: Axes, where: npt.NDArray, labels: npt.NDArray, levels: list[str], behind: npt.NDArray) -> None:
+def _panel(ax: Axes, where: npt.NDArray, labels: list[str], levels: list[str], behind: npt.NDArray) -> None:
     """Draw one panel: the fitted cells in pale grey behind, its own cells in colour."""
     ax.scatter(*behind.T, s=5, color="#E4E4E4", linewidths=0, rasterized=True)
     order = np.random.default_rng(0).permutation(len(where))  # no type hides another by being drawn last
     color_of = {level: CYCLE[position % len(CYCLE)] for position, level in enumerate(levels)}
-    ax.scatter(*where[order].T, s=8, c=[color_of[label] for label in labels[order]], linewidths=0, rasterized=True)
+    colors = [color_of.get(labels[cell], role_color("baseline")) for cell in order]
+    ax.scatter(*where[order].T, s=8, c=colors, linewidths=0, rasterized=True)
     for level in levels:
         ax.scatter([], [], s=8, color=color_of[level], label=level)
 
 
 def _project(layers: Sequence[Counts], generated: Sequence[Counts], n_pcs: int, seed: int) -> list[npt.NDArray]:
     """Positions ``(n_cells, 2)`` of all sets of cells on the UMAP of the first layer."""
-    import scanpy as sc  # it and what it compiles take seconds, and no other plot needs them
-    from anndata import AnnData
     from sklearn.decomposition import PCA
-    from sklearn.neighbors import NearestNeighbors
+    from umap import UMAP  # scanpy's own; it compiles for many seconds, and no other plot needs it
 
     reference = log_cp10k(layers[0])
     pca = PCA(min(n_pcs, *reference.shape), random_state=seed).fit(reference)
@@ -121,10 +126,6 @@ def _project(layers: Sequence[Counts], generated: Sequence[Counts], n_pcs: int, 
     # The log of an expected count exceeds the expected log of a count, which shifts all cells of an imputed layer
     # alike. The layers hold the same cells, so centring each takes that away, and only that.
     centered = [part - part.mean(0) if position < len(layers) - 1 else part for position, part in enumerate(others)]
-    fitted = AnnData(first.astype(np.float32))
-    sc.pp.neighbors(fitted, n_neighbors=min(15, len(first) - 1), use_rep="X", random_state=seed)
-    sc.tl.umap(fitted, random_state=seed)
-    positions = np.asarray(fitted.obsm["X_umap"])
-    nearest = NearestNeighbors(n_neighbors=min(N_NEAREST, len(first))).fit(first)
-    # Medians, not means: a mean over two clusters lies in the empty space between them.
-    return [positions, *(np.median(positions[nearest.kneighbors(part)[1]], axis=1) for part in centered)]
+    n_neighbors = min(N_NEIGHBORS, len(first) - 1)
+    fitted = UMAP(n_neighbors=n_neighbors, min_dist=MIN_DISTANCE, random_state=seed, n_jobs=1).fit(first)
+    return [fitted.embedding_, *map(fitted.transform, centered)]

@@ -108,10 +108,7 @@ def uncertainty(
     KeyError
         If ``adata`` lacks the layers, the gene or the embedding.
     """
-    missing = [name for name in (layer, f"{layer}_variance") if name not in adata.layers]
-    missing += [basis] * (basis not in adata.obsm) + [gene] * (gene is not None and gene not in adata.var_names)
-    if missing:
-        raise KeyError(f"Not in adata: {missing}. model.impute(return_variance=True) writes the layers.")
+    _check_uncertainty(adata, gene, layer, basis)
     chosen = slice(None) if gene is None else [adata.var_names.get_loc(gene)]
     mean, variance = (dense(adata.layers[name][:, chosen]) for name in (layer, f"{layer}_variance"))
     spread = np.sqrt(np.maximum(variance - mean, 0).sum(1) / np.maximum((mean**2).sum(1), 1e-12))
@@ -135,6 +132,16 @@ def uncertainty(
     return ax
 
 
+def _check_uncertainty(adata: AnnData, gene: str | None, layer: str, basis: str) -> None:
+    missing = [name for name in (layer, f"{layer}_variance") if name not in adata.layers]
+    if missing:
+        raise KeyError(f"No layer {missing} in adata; model.impute(adata, return_variance=True) writes them.")
+    if gene is not None and gene not in adata.var_names:
+        raise KeyError(f"No gene {gene!r} in adata.var_names, which go from {adata.var_names[0]!r} on.")
+    if basis not in adata.obsm:
+        raise KeyError(f"No embedding {basis!r} in adata.obsm; it has {list(adata.obsm)}. scanpy.tl.umap makes one.")
+
+
 def dotplot(
     adata: AnnData,
     genes: Sequence[str],
@@ -143,7 +150,7 @@ def dotplot(
     layers: Sequence[str] = ("counts", "imputed"),
     axes: Sequence[Axes] | None = None,
 ) -> list[Axes]:
-    """Dot plots of scanpy before and after imputation, one per layer on one colour scale.
+    """Dot plots of scanpy before and after imputation, one per layer, on one scale of colours and one of sizes.
 
     The colour is the group mean of log1p(CP10k). The size is the share of cells with more than half a UMI: those with
     a count, or those for which one is more likely to be expected than not.
@@ -178,9 +185,9 @@ def dotplot(
     if axes is None:
         axes = _dot_axes(len(layers), len(genes), [str(group) for group in groups.cat.categories])
     colors, sizes = zip(*(_dots(adata, layer, list(genes), groups) for layer in layers), strict=True)
-    top = max(float(table.to_numpy().max()) for table in colors)
+    tops = tuple(max(float(table.to_numpy().max()) for table in tables) for tables in (colors, sizes))
     panels = zip(axes, layers, colors, sizes, strict=True)
-    return [_dot_panel(adata, groupby, ax, layer, color, size, top) for ax, layer, color, size in panels]
+    return [_dot_panel(adata, groupby, ax, layer, color, size, tops) for ax, layer, color, size in panels]
 
 
 def _dot_axes(n_layers: int, n_genes: int, groups: list[str]) -> npt.NDArray:
@@ -194,15 +201,21 @@ def _dot_axes(n_layers: int, n_genes: int, groups: list[str]) -> npt.NDArray:
 
 
 def _dot_panel(
-    adata: AnnData, groupby: str, ax: Axes, layer: str, color: pd.DataFrame, size: pd.DataFrame, top: float
+    adata: AnnData,
+    groupby: str,
+    ax: Axes,
+    layer: str,
+    color: pd.DataFrame,
+    size: pd.DataFrame,
+    tops: tuple[float, float],
 ) -> Axes:
-    """One dot plot of scanpy, in place of ``ax``."""
+    """One dot plot of scanpy, in place of ``ax``; the scales of colours and sizes go from 0 to ``tops``."""
     from scanpy.pl import DotPlot  # scanpy takes seconds, and no other plot needs it
 
-    plot = DotPlot(
-        adata, list(color.columns), groupby, ax=ax, title=layer, dot_color_df=color, dot_size_df=size, vmin=0, vmax=top
-    )
-    plot.style(cmap="Blues", dot_edge_lw=0.4).legend(
+    tables = {"dot_color_df": color, "dot_size_df": size}
+    plot = DotPlot(adata, list(color.columns), groupby, ax=ax, title=layer, vmin=0, vmax=tops[0], **tables)
+    largest = max(np.ceil(10 * tops[1]), 1) / 10  # in tenths, as the legend of scanpy has them
+    plot.style(cmap="Blues", dot_edge_lw=0.4, dot_min=0, dot_max=largest).legend(
         colorbar_title="mean log1p(CP10k)", size_title="% above half a UMI"
     )
     return plot.get_axes()["mainplot_ax"]

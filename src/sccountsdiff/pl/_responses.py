@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from sccountsdiff.pl._style import Counts, finish, log_cp10k, new_axes, role_color
+from sccountsdiff.pl._names import name_points
+from sccountsdiff.pl._style import Counts, finish, mean_log_cp10k, new_axes, role_color
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -19,16 +20,25 @@ N_NAMED = 8
 
 
 def delta_scatter(
-    real: Counts, control: Counts, generated: Counts, genes: Sequence[str], *, ax: Axes | None = None
+    real: Counts,
+    control: Counts,
+    generated: Counts,
+    genes: Sequence[str],
+    *,
+    title: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Predicted against measured response of every gene: the change of mean log1p(CP10k) from control cells.
 
     Parameters
     ----------
     real, control, generated
-        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``.
+        Counts of measured, control and predicted cells, ``(n_cells, n_genes)``, or their mean log1p(CP10k) itself,
+        ``(n_genes,)``: what a method predicts that gives no cells.
     genes
         Names of the genes; those with the largest measured response are written beside their points.
+    title
+        What responds, before the correlation; ``None`` is "Responses".
     ax
         Axes to draw on; a new figure if ``None``.
 
@@ -37,18 +47,17 @@ def delta_scatter(
     The axes, with the Pearson correlation in the title.
     """
     ax = new_axes(ax, (4.2, 4.0))
-    base = log_cp10k(control).mean(0)
-    measured, predicted = (log_cp10k(cells).mean(0) - base for cells in (real, generated))
+    base = mean_log_cp10k(control)
+    measured, predicted = (mean_log_cp10k(cells) - base for cells in (real, generated))
     ax.axline((0, 0), slope=1, color=role_color("floor"), linestyle="--", linewidth=1.2)
     ax.axhline(0, color=role_color("baseline"), linewidth=0.6)
     ax.plot(measured, predicted, "o", color=role_color("generated"), markersize=3, alpha=0.5, mew=0)
-    for gene in np.argsort(-np.abs(measured), kind="stable")[:N_NAMED]:
-        ax.annotate(
-            str(genes[gene]), (measured[gene], predicted[gene]), (3, 3), textcoords="offset points", fontsize=7.5
-        )
+    named = np.argsort(-np.abs(measured), kind="stable")[:N_NAMED]
+    name_points(ax, np.column_stack([measured, predicted])[named], [str(genes[gene]) for gene in named])
     flat = measured.std() == 0 or predicted.std() == 0
     pearson = 0.0 if flat else np.corrcoef(measured, predicted)[0, 1]
-    return finish(ax, f"Responses: Pearson {pearson:.2f}", "measured change, log1p(CP10k)", "predicted change")
+    title = f"{title or 'Responses'}: Pearson {pearson:.2f}"
+    return finish(ax, title, "measured change, log1p(CP10k)", "predicted change")
 
 
 def de_overlap(genes: Mapping[str, tuple[Collection[str], Collection[str]]], *, ax: Axes | None = None) -> Axes:
@@ -65,7 +74,8 @@ def de_overlap(genes: Mapping[str, tuple[Collection[str], Collection[str]]], *, 
     -------
     The axes, with one bar per condition and the shares of shared genes beside it.
     """
-    ax = new_axes(ax, (5.4, 0.34 * len(genes) + 1.3))
+    names = 0.075 * max((len(name) for name in genes), default=0)
+    ax = new_axes(ax, (names + 5.2, 0.34 * len(genes) + 1.3))
     sets = [(set(real), set(predicted)) for real, predicted in genes.values()]
     parts = {
         "both": ([len(one & other) for one, other in sets], role_color("floor")),
@@ -83,13 +93,20 @@ def de_overlap(genes: Mapping[str, tuple[Collection[str], Collection[str]]], *, 
     ax.set_yticks(range(len(genes)), list(genes))
     ax.invert_yaxis()
     ax.set_xlim(0, max(left.max(), 1) * 1.4)
-    finish(ax, "Number of differential genes, measured and predicted")
+    finish(ax, "Number of differential genes")
     # Below the tick labels, whatever the height of the axes: paddings are in units of the font.
     ax.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, 0), borderaxespad=2.4, ncols=3)
     return ax
 
 
-def score_card(values: pd.DataFrame, quality: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def score_card(
+    values: pd.DataFrame,
+    quality: pd.DataFrame,
+    *,
+    title: str | None = None,
+    ends: tuple[str, str] = ("as the control", "as real cells"),
+    ax: Axes | None = None,
+) -> Axes:
     """Scores of each condition as a table, coloured by how good they are.
 
     Parameters
@@ -97,8 +114,13 @@ def score_card(values: pd.DataFrame, quality: pd.DataFrame, *, ax: Axes | None =
     values
         Scores, one row per condition and one column per metric; they are written into the table.
     quality
-        How good each score is, same shape: 1 as good as other real cells, 0 as bad as a control. Values beyond have
-        the colour of the end; NaN stays grey.
+        How good each score is, same shape: 1 as good as other real cells, 0 as bad as a control.
+        :func:`sccountsdiff.metrics.quality` makes it of the scores of both. Values beyond have the colour of the end;
+        NaN stays grey.
+    title
+        Title of the table.
+    ends
+        What a quality of 0 and of 1 means, beside the colours.
     ax
         Axes to draw on; a new figure if ``None``.
 
@@ -121,10 +143,10 @@ def score_card(values: pd.DataFrame, quality: pd.DataFrame, *, ax: Axes | None =
         ax.annotate("-" if np.isnan(number) else f"{number:.3g}", (column, row), ha="center", va="center", fontsize=9)
     ax.set_xticks(range(values.shape[1]), [str(name).replace("_", "\n") for name in values.columns])
     ax.set_yticks(range(len(values)), [str(name) for name in values.index])
-    finish(ax, "")
+    finish(ax, title or "")
     ax.tick_params(length=0)
     ax.xaxis.tick_top()
     ax.spines[:].set_visible(False)
     bar = ax.figure.colorbar(shown, ax=ax, shrink=0.8, aspect=12, ticks=[0, 1])
-    bar.ax.set_yticklabels(["as the control", "as real cells"], fontsize=8)
+    bar.ax.set_yticklabels(ends, fontsize=8)
     return ax

@@ -64,3 +64,8 @@ def log_cp10k(counts: Counts, genes: npt.ArrayLike | slice = slice(None)) -> npt
     values = counts.tocsr() if sparse.issparse(counts) else np.asarray(counts)
     size = np.asarray(values.sum(1), dtype=np.float64).reshape(-1, 1)
     return np.log1p(dense(values[:, genes]) / np.where(size > 0, size, 1.0) * 1e4)
+
+
+def mean_log_cp10k(cells: Counts) -> npt.NDArray:
+    """Mean over cells of :func:`log_cp10k`, ``(n_genes,)``; what has one dimension is such a mean already."""
+    return np.asarray(cells, dtype=np.float64) if np.ndim(cells) == 1 else log_cp10k(cells).mean(0)

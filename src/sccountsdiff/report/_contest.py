@@ -105,9 +105,10 @@ class Contest(NamedTuple):
 
         Returns
         -------
-        Counts ``(n_cells, n_genes)``; of all cells if there is no other condition.
+        Counts ``(n_cells, n_genes)``; of all cells if there is no other condition with at least two.
         """
-        others = [other for other in np.unique(self.basis.labels) if other != name]
+        # Two cells at least, as distances within a set need.
+        others = [other for other in groups(self.basis.labels, 2, len(self.basis.labels)) if other != name]
         if not others:
             return self.basis.counts
         aim = metrics.log1p_cp10k(self.real.of(name)).mean(0)

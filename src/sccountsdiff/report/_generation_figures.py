@@ -48,12 +48,13 @@ def exhibits(
         "Each condition",
         "Scores of the generated cells of each condition, against its held-out cells. Colour: from the training cells of "
         "the most similar other condition (red) to other real cells of this one (blue).",
-        pl.score_card(*card).figure,
+        pl.score_card(*card, ends=("as the nearest\nother condition", "as real cells")).figure,
     )
     yield Exhibit(
         "Real and generated cells on one map",
         "The map is fitted to held-out real cells only; generated cells are projected onto it, so that it cannot bend to "
-        "make them agree. Grey: the real cells.",
+        "make them agree. Grey: the real cells. A cell unlike all of them is put beside the least unlike: what a "
+        "classifier tells apart (two_sample_auc) may look right here.",
         _map(on, cells),
     )
     yield Exhibit(
@@ -99,8 +100,7 @@ def _responses(on: Study, cells: Contest, reference: Mapping[str, NDArray]) -> F
     axes = plt.subplots(1, len(shown), figsize=(4.4 * len(shown), 4.2), layout="constrained", squeeze=False)[1][0]
     for ax, name in zip(axes, shown, strict=True):
         parts = cells.real.of(name), reference[name], cells.entrants[MODEL].of(name)
-        pl.delta_scatter(*parts, on.held_out.var_names, ax=ax)
-        ax.set_title(f"{name}\n{ax.get_title(loc='left')}", loc="left", fontsize=10)
+        pl.delta_scatter(*parts, on.held_out.var_names, title=f"{name}\nResponses", ax=ax)
     return axes[0].figure
 
 

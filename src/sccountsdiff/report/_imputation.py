@@ -36,7 +36,8 @@ GENE_MEAN, CONDITIONAL_MEAN = "gene mean", "conditional mean"
 _BASELINES = (
     "Gene mean: the mean profile of training cells times the size of the cell, negative binomial with a dispersion of "
     "each gene by moments. Conditional mean: the same within the cell's group. Floor: what these predictions would "
-    "score if the model were exactly right (counts drawn from its own laws)."
+    "score if the model were exactly right (counts drawn from its own laws). A floor that lies above the score says that "
+    "these laws are too wide; it then bounds nothing."
 )
 QUESTIONS = {
     MOLECULES: "A tenth of the molecules of each held-out cell is predicted from the other nine tenths (molecular "
@@ -148,7 +149,7 @@ def imputation(
     pit[FLOOR] = np.random.default_rng(seed).random(pit[MODEL].shape)
     tables.append(score(CALIBRATION, ["pit_ks", "coverage_error"], {name: (values,) for name, values in pit.items()}))
     scores = pd.concat(tables, ignore_index=True)
-    verdict = judge(molecules, entries, pit[MODEL])
+    verdict = judge(scores, {MOLECULES: molecules, ENTRIES: entries}, pit[MODEL])
     sections = [
         *([warning(len(model.train_indices))] if verdict.tone == "bad" else ()),
         Section("Scores", score_table(scores, QUESTIONS)),
@@ -231,7 +232,8 @@ def _parts(on: Study, entries: Answer, pit: NDArray) -> pd.DataFrame:
         parts[group] = np.broadcast_to((labels == group)[:, None], entries.where.shape)
     values = np.full(entries.where.shape, np.nan)
     values[entries.where] = pit
-    rows = {name: _part(entries, part & entries.where, values) for name, part in parts.items()}
+    hidden = {name: part & entries.where for name, part in parts.items()}
+    rows = {name: _part(entries, where, values) for name, where in hidden.items() if where.any()}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("part")
 
 

@@ -119,9 +119,7 @@ def card(cells: Contest, pca: metrics.LogPCA, reference: Mapping[str, NDArray]) 
         own, floor, other = (
             _card_row(cells.real.of(name), part, pca, reference.get(name)) for part in _rivals(cells, name).values()
         )
-        gap = floor - other
-        values[name] = own
-        quality[name] = ((own - other) / gap.where(gap != 0)).clip(0, 1)
+        values[name], quality[name] = own, metrics.quality(own, other, floor)
     return pd.DataFrame(values).T, pd.DataFrame(quality).T
 
 

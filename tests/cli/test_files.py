@@ -36,7 +36,7 @@ def test_a_file_that_is_there_is_replaced_only_if_told_to(run, refused, cells, m
     assert run(*arguments).exit_code == 0
     assert "'x.h5ad' exists; choose another --out, or pass --overwrite" in refused(*arguments)
     assert run(*arguments, "--layer-added", "again", "--overwrite").exit_code == 0
-    assert set(anndata.read_h5ad("x.h5ad").layers) == {"again"}
+    assert set(filter(None, anndata.read_h5ad("x.h5ad").layers)) == {"again"}  # anndata 0.13 lists .X as None
 
 
 def test_streamed_results_are_completed_and_never_replaced(run, refused, cells, model_folder):

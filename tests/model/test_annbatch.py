@@ -50,6 +50,7 @@ def test_a_model_trains_on_a_collection(cells, quick_train, tmp_path):
 
 def test_values_that_are_no_counts_are_refused(cells):
     pytest.importorskip("annbatch")
+    pytest.importorskip("zarrs")
     cells.X.data[3] = 0.5
     with pytest.raises(InvalidCountsError, match=r"non-integer, gene 'gene_\d+'. Name the layer"):
         CountsDiff.setup_annbatch(adatas=[cells], **LOADER)

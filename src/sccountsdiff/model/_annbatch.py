@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from typing import Any, final
@@ -17,6 +18,15 @@ from torch import Tensor
 from sccountsdiff.data import GeneSums, InvalidCountsError, check_counts
 from sccountsdiff.model._compat import FIELD_REGISTRIES_KEY, HAS_ANNBATCH, STATE_REGISTRY_KEY
 from sccountsdiff.model._fields import CountsField
+
+
+def _annbatch_fits() -> bool:
+    """Whether annbatch is there, in a version whose loader takes what scvi-tools passes on: 0.3 dropped a part of it."""
+    if find_spec("annbatch") is None:
+        return False
+    from annbatch import Loader
+
+    return "to_torch" in inspect.signature(Loader).parameters
 
 
 @final
@@ -126,7 +136,7 @@ class AnnbatchMixin:
         >>> model = CountsDiff(registry=collection.registry)
         >>> model.train(datamodule=collection)
         """
-        if not HAS_ANNBATCH or find_spec("annbatch") is None:
+        if not HAS_ANNBATCH or not _annbatch_fits():
             raise ImportError(
                 "setup_annbatch needs Python 3.12 or newer, scvi-tools 1.5 and annbatch 0.2: pip install "
                 "'sccountsdiff[annbatch]'. Without them train from disk: setup_anndata(data.open_cells(path))."

@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import pandas as pd
 
-Scores = TypeVar("Scores", pd.Series, pd.DataFrame)
+T = TypeVar("T", pd.Series, pd.DataFrame)
 
 
-def quality(scores: Scores, baseline: Scores, floor: Scores) -> Scores:
+def quality(scores: T, baseline: T, floor: T) -> T:
     """Place of scores between those of a baseline and of other real cells, whichever way is better.
 
     For :func:`sccountsdiff.pl.score_card`.

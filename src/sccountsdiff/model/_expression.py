@@ -107,7 +107,8 @@ class ExpressionMixin(InferenceMixin):
         KeyError
             If a gene of ``gene_list`` is not in the data.
         ValueError
-            If a batch is unknown, a library size is not positive, or a selection of cells or genes is to be written to a layer.
+            If a batch is unknown, a library size is not positive, or a selection of cells or genes is to be written to
+            a layer.
         FileExistsError
             If ``out`` holds something else than (part of) the result of the same request.
         """
@@ -168,6 +169,7 @@ class ExpressionMixin(InferenceMixin):
         groupby: str | None = None,
         group1: Any = None,
         group2: str | None = None,
+        *args: Any,
         **kwargs: Any,
     ) -> pd.DataFrame:
         """Differential expression between groups of cells, from posterior draws of the normalised expression.
@@ -184,7 +186,7 @@ class ExpressionMixin(InferenceMixin):
             if groupby is not None:
                 several = isinstance(group1, Iterable) and not isinstance(group1, str)
                 check_groups(data, groupby, [*(group1 if several else [group1]), group2])
-            return super().differential_expression(data, groupby, group1, group2, **kwargs)
+            return super().differential_expression(data, groupby, group1, group2, *args, **kwargs)
 
     @property
     def _library_mean(self) -> float:

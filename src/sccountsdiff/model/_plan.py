@@ -63,8 +63,8 @@ class DiffusionTrainingPlan(TrainingPlan):
     ) -> None:
         known = inspect.signature(TrainingPlan.__init__).parameters.keys() - {"self", "module", "loss_kwargs"}
         for name in kwargs.keys() - known:  # scvi-tools would hand it to a loss that ignores it
-            own = ["lr", "weight_decay", "eps", "warmup", "compile", "compile_kwargs", "ema_decay"]
-            raise TypeError(f"plan_kwargs has no {name!r}; it may have {nearest_first(name, own)}.")
+            own = inspect.signature(DiffusionTrainingPlan).parameters.keys() - {"module", "kwargs"} | {"ema_decay"}
+            raise TypeError(f"plan_kwargs has no {name!r}; it may have {nearest_first(name, sorted(own))}.")
         super().__init__(module, optimizer="AdamW", lr=lr, weight_decay=weight_decay, eps=eps, **kwargs)
         self.warmup = warmup
         self.objective = module.objective.compiled(**(compile_kwargs or {})) if compile else module.objective

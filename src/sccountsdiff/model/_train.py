@@ -124,7 +124,8 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         Raises
         ------
         ValueError
-            If ``max_epochs`` or ``batch_size`` is no positive whole number, or the strategy shards the weights (FSDP, DeepSpeed).
+            If ``max_epochs`` or ``batch_size`` is no positive whole number, or the strategy shards the weights (FSDP,
+            DeepSpeed).
         TypeError
             If ``plan_kwargs`` has a name that the plan does not know.
         RuntimeError

@@ -1,6 +1,6 @@
 r"""Mean rate of a mixture of two Gamma laws, with its derivative in closed form.
 
-Left to autograd it keeps some twenty arrays of cells times genes, and passes over them took a third of a training step.
+Left to autograd it keeps some twenty arrays of cells times genes, and training spends its time on passes over them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from sccountsdiff.cli._console import told_plainly
-from sccountsdiff.cli._input import load, read_or_open
+from sccountsdiff.cli._input import cells_and_model
 from sccountsdiff.cli._options import BatchSize, File, MergeParts, Model, OnePart, Out, Overwrite, Seed, Stream
 from sccountsdiff.cli._output import destination, write
 
@@ -46,8 +46,7 @@ def features(
     """Write the cells of a file with expression, embedding or bound; streamed, these alone."""
     with told_plainly():
         streamed = destination(out, stream, shard, merge, overwrite, file)
-        adata = read_or_open(file, streamed is not None)
-        trained = load(model, adata if streamed is None else False)
+        adata, trained = cells_and_model(file, model, streamed is not None)
         given = {"adata": adata, "batch_size": batch_size, "out": streamed}
         match kind:
             case Kind.expression:

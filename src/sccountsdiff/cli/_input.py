@@ -36,6 +36,12 @@ def read_or_open(file: Path, on_disk: bool) -> AnnData:
     return read(file)
 
 
+def cells_and_model(file: Path, model: Path, on_disk: bool) -> tuple[AnnData, CountsDiff | DCM]:
+    """Cells, and the model to ask about them; it holds them too, unless their counts are left on disk."""
+    adata = read_or_open(file, on_disk)
+    return adata, load(model, False if on_disk else adata)
+
+
 def load(model: Path, adata: AnnData | bool) -> CountsDiff | DCM:
     """The model in a folder, of whichever class it is."""
     from sccountsdiff import DCM, CountsDiff

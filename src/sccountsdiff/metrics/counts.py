@@ -34,8 +34,8 @@ def pair(first: Counts, second: Counts) -> tuple[NDArray[np.float64], NDArray[np
     return one, other
 
 
-def mean_over_entries(values: NDArray[np.float64]) -> float:
-    """Return the mean of values of entries, of which there must be some.
+def some(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return values of entries, of which there must be some.
 
     Raises
     ------
@@ -47,7 +47,12 @@ def mean_over_entries(values: NDArray[np.float64]) -> float:
             f"There is nothing to score: of shape {values.shape}, or behind an all-False mask, no entry is left. At "
             "least one is needed; hide some, or leave these cells out."
         )
-    return float(np.mean(values))
+    return values
+
+
+def mean_over_entries(values: NDArray[np.float64]) -> float:
+    """Return the mean of values of entries; a ValueError if there are none."""
+    return float(np.mean(some(values)))
 
 
 @metric("lower", "Poisson deviance of held-out counts per entry")

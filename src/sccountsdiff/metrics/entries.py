@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from ._registry import metric
-from .counts import Counts, pair
+from .counts import Counts, pair, some
 
 Array = NDArray[np.float64]
 
@@ -119,6 +119,4 @@ def energy_distance(imputed: Counts, truth: Counts, mask: ArrayLike | None = Non
     """
     guess, count = pair(imputed, truth)
     hidden = np.ones(count.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
-    if not hidden.any():
-        raise ValueError("No entry is hidden, so that there is nothing to score. Pass a mask that is True somewhere.")
-    return float(stats.energy_distance(guess[hidden], count[hidden]))
+    return float(stats.energy_distance(some(guess[hidden]), count[hidden]))

@@ -122,19 +122,8 @@ class SizedSoftmax(nn.Module):
 
 
 class SharesHead(Head):
-    """A head whose expected counts are shares of expression times the size of the cell.
+    """A head whose expected counts are shares of expression times the size of the cell."""
 
-    Parameters
-    ----------
-    n_genes
-        Number of genes.
-    library
-        What the library sizes count.
-    dispersion
-        Of no use here.
-    """
-
-    @abstractmethod
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
@@ -145,19 +134,8 @@ class SharesHead(Head):
 
 
 class DispersedHead(SharesHead):
-    """Such a head with a dispersion of each gene.
+    """Such a head with a dispersion of each gene, learned from where it starts."""
 
-    Parameters
-    ----------
-    n_genes
-        Number of genes.
-    library
-        What the library sizes count.
-    dispersion
-        Dispersion of each gene to start from ``(n_genes,)``; None is 1.
-    """
-
-    @abstractmethod
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
         super().__init__(n_genes, library)
         start = torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST
@@ -186,9 +164,6 @@ class ConjugateHead(DispersedHead):
     that is given (:meth:`Library.match`).
     """
 
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library, dispersion)
-
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
         mu = self.expected(logits, x_t, alpha, given)
@@ -201,9 +176,6 @@ class ConjugateHead(DispersedHead):
 @final
 class PoissonHead(SharesHead):
     """Poisson head: the network's mean is the rate."""
-
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library)
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> PoissonPosterior:
         """Poisson posterior."""

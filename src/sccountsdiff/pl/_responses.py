@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+from adjustText import adjust_text
 
-from sccountsdiff.pl._names import name_points
 from sccountsdiff.pl._style import Counts, finish, mean_log_cp10k, new_axes, role_color
 
 if TYPE_CHECKING:
@@ -53,7 +53,19 @@ def delta_scatter(
     ax.axhline(0, color=role_color("baseline"), linewidth=0.6)
     ax.plot(measured, predicted, "o", color=role_color("generated"), markersize=3, alpha=0.5, mew=0)
     named = np.argsort(-np.abs(measured), kind="stable")[:N_NAMED]
-    name_points(ax, np.column_stack([measured, predicted])[named], [str(genes[gene]) for gene in named])
+    texts = [ax.text(measured[gene], predicted[gene], str(genes[gene]), fontsize=7.5) for gene in named]
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": role_color("baseline")}
+    # By iterations: the default goes on for a second, and the figure would depend on the machine.
+    adjust_text(
+        texts,
+        measured[named],
+        predicted[named],
+        ax=ax,
+        iter_lim=1000,
+        expand=(1.3, 1.6),
+        force_text=(0.4, 0.6),
+        arrowprops=line,
+    )
     flat = measured.std() == 0 or predicted.std() == 0
     pearson = 0.0 if flat else np.corrcoef(measured, predicted)[0, 1]
     title = f"{title or 'Responses'}: Pearson {pearson:.2f}"

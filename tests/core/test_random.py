@@ -7,14 +7,18 @@ import scipy.stats as st
 import torch
 from oracles import chi_square_p
 
-from sccountsdiff.process._random import _MOSTLY_ZERO, binomial, gamma, poisson
+from sccountsdiff.process._random import _BLOCK_SIZE, binomial, gamma, poisson
 
-N = 3 * 2**15 + 7
+N = 3 * _BLOCK_SIZE + 7
 DRAWS = {
     "poisson": (lambda generator: poisson(torch.full((N,), 0.3), generator), st.poisson(0.3)),
     "poisson-rare": (lambda generator: poisson(torch.full((N,), 0.05), generator), st.poisson(0.05)),
     "poisson-large": (lambda generator: poisson(torch.full((N,), 30.0), generator), st.poisson(30)),
     "binomial": (lambda generator: binomial(torch.full((N, 1), 9.0), torch.tensor(0.2), generator), st.binom(9, 0.2)),
+    "binomial-large": (
+        lambda generator: binomial(torch.full((N,), 60.0), torch.tensor(0.7), generator),
+        st.binom(60, 0.7),
+    ),
 }
 
 
@@ -35,19 +39,49 @@ def test_blocks_follow_the_law_and_differ(draw, law):
     assert abs(torch.corrcoef(torch.stack([first[:n], second]))[0, 1]) < 4 / n**0.5
 
 
-def test_molecules_placed_by_superposition_are_independent_poisson_draws():
-    mean = torch.tensor([0.0, 1e-3, 0.02, 0.3, 0.0]).repeat(20_000, 1)
+def test_neighbouring_poisson_draws_are_independent():
+    mean = torch.tensor([0.0, 1e-3, 0.02, 0.3, 20.0, 0.0]).repeat(20_000, 1)
     draws = poisson(mean, torch.Generator().manual_seed(2))
-    assert float(mean.mean()) < _MOSTLY_ZERO
     for draw, rate in zip(draws.unbind(1), mean[0].tolist(), strict=True):
         assert chi_square_p(draw, st.poisson(rate)) > 1e-3 if rate else not draw.any()
-    correlation = torch.corrcoef(draws[:, 2:4].T)[0, 1]
-    assert abs(correlation) < 4 / len(draws) ** 0.5
+    correlations = torch.corrcoef(draws[:, 2:5].T).triu(1)
+    assert correlations.abs().max() < 4 / len(draws) ** 0.5
+
+
+def test_neighbouring_binomial_draws_are_independent():
+    count, probability = torch.tensor([0.0, 1.0, 3.0, 30.0]).repeat(20_000, 1), torch.tensor([0.5, 0.1, 0.9, 0.4])
+    draws = binomial(count, probability, torch.Generator().manual_seed(2))
+    assert not draws[:, 0].any()
+    for draw, n, p in zip(draws[:, 1:].unbind(1), (1, 3, 30), (0.1, 0.9, 0.4), strict=True):
+        assert chi_square_p(draw, st.binom(n, p)) > 1e-3
+    assert torch.corrcoef(draws[:, 1:].T).triu(1).abs().max() < 4 / len(draws) ** 0.5
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0])
+def test_none_or_all_survive(probability):
+    count = torch.arange(50.0)
+    assert torch.equal(binomial(count, torch.tensor(probability)), count * probability)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_draws_keep_the_type(dtype):
+    assert (
+        poisson(torch.ones(3, dtype=dtype)).dtype
+        == binomial(torch.ones(3, dtype=dtype), torch.tensor(0.5)).dtype
+        == dtype
+    )
 
 
 def test_a_negative_mean_is_refused():
-    with pytest.raises(RuntimeError, match="non-negative|lambda >= 0"):
-        poisson(torch.tensor([0.01, -0.01]))
+    for mean in (-0.01, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="mean of a Poisson draw must be a non-negative number"):
+            poisson(torch.tensor([0.01, mean]))
+
+
+def test_a_negative_count_is_refused():
+    for count in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="count of a binomial draw must be a non-negative number"):
+            binomial(torch.tensor([1.0, count]), torch.tensor(0.5))
 
 
 def test_no_molecules_at_all():

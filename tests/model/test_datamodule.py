@@ -8,6 +8,9 @@ from lightning.pytorch import LightningDataModule
 
 from sccountsdiff import CountsDiff
 from sccountsdiff.model import BlockShuffled
+from sccountsdiff.model._loader import CountsDataset
+from sccountsdiff.model._order import Minibatch
+from sccountsdiff.model._splitter import BufferedCells
 
 
 class Elsewhere(LightningDataModule):
@@ -45,3 +48,14 @@ def test_the_order_of_reading_can_be_chosen(model, quick_train):
     quick_train(model, 1, datasplitter_kwargs={"order": BlockShuffled(8, 64)})
     assert model.trainer.train_dataloader.sampler.order == BlockShuffled(8, 64)
     assert len(model.population_) == len(model.train_indices)
+
+
+def test_a_buffer_in_pieces_gives_the_cells_asked_for(model, monkeypatch):
+    cells = CountsDataset(model.adata_manager, np.arange(200))
+    monkeypatch.setattr(BufferedCells, "PIECE", 7)
+    buffered, rng = BufferedCells(cells), np.random.default_rng(0)
+    for read in (np.arange(0, 150, 3), np.arange(150, 200)):
+        for picked in np.split(rng.permutation(read), [20, 23]):
+            found, wanted = buffered[Minibatch(picked, read)], cells[picked]
+            for key, values in wanted.items():
+                np.testing.assert_array_equal(np.asarray(found[key]), np.asarray(values))

@@ -85,7 +85,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
         **kwargs
             Passed on to :func:`torch.compile`, which needs a C++ compiler.
         """
-        self.module.denoiser.compile(**kwargs)
+        self.module.compile_network(**kwargs)
 
     @classmethod
     @setup_anndata_dsp.dedent

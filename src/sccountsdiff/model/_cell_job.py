@@ -20,6 +20,7 @@ from sccountsdiff.model._job import Job, Piece
 from sccountsdiff.model._loader import CountsDataset
 from sccountsdiff.model._module import Cells, CountDiffusionModule
 from sccountsdiff.model._random import chunk_generator
+from sccountsdiff.model._side_by_side import side_by_side
 
 
 class Shown(Protocol):
@@ -80,6 +81,11 @@ class CellReader:
         """The chunks."""
         return Chunks(len(self.cells), self.size)
 
+    @property
+    def n_entries(self) -> int:
+        """Cells times genes of a chunk."""
+        return self.size * self.cells.counts.shape[1]
+
     def rows(self, chunk: int) -> NDArray[np.integer]:
         """Positions of the cells of a chunk in the data."""
         return self.cells.rows[self.chunks.rows(chunk)]
@@ -127,11 +133,15 @@ class CellJob(Job):
 
     def pieces(self, chunks: Sequence[int], seed: int) -> Iterator[Piece]:
         """Answer."""
-        minibatches = self.reader.read(chunks, self.task.title)
-        for chunk, (rows, cells) in zip(chunks, minibatches, strict=True):
-            shown = self.task.show(cells, rows)
-            generator = chunk_generator(seed, chunk, cells.counts.device)
-            yield Piece(self.task.answer(shown, generator), _arrays(shown))
+        reader, task = self.reader, self.task
+
+        def answered(minibatch: tuple[int, tuple[NDArray[np.integer], Cells]]) -> Piece:
+            chunk, (rows, cells) = minibatch
+            shown = task.show(cells, rows)
+            return Piece(task.answer(shown, chunk_generator(seed, chunk, cells.counts.device)), _arrays(shown))
+
+        minibatches = zip(chunks, reader.read(chunks, task.title), strict=True)
+        return side_by_side(answered, minibatches, reader.n_entries, reader.module.shares_cores)
 
     def inputs(self, chunks: Sequence[int]) -> Iterator[Iterable[NDArray[Any]]]:
         """Look at the cells again."""

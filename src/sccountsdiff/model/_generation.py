@@ -11,6 +11,7 @@ from scvi.utils import track
 
 from sccountsdiff.data import Chunks, digest
 from sccountsdiff.model._job import Job, Piece
+from sccountsdiff.model._side_by_side import side_by_side
 from sccountsdiff.model._stages import Making, Stage
 from sccountsdiff.model._start import Start
 
@@ -61,8 +62,11 @@ class Generation(Job):
 
     def pieces(self, chunks: Sequence[int], seed: int) -> Iterator[Piece]:
         """Make cells; the plan was drawn with the seed already."""
+        making, stage = self.making, self.stage
+        n_entries = making.chunks.size * self.begin.n_genes
+        made = side_by_side(stage.counts, chunks, n_entries, stage.independent and making.module.shares_cores)
         for chunk in track(chunks, description="Generating", disable=self.silent):
-            yield Piece([self.stage.counts(chunk)], self._begin(chunk))
+            yield Piece([next(made)], self._begin(chunk))
 
     def inputs(self, chunks: Sequence[int]) -> Iterator[Iterable[NDArray[Any]]]:
         """Look at what the cells start from again."""

@@ -76,6 +76,18 @@ class CountDiffusionModule(BaseModuleClass):
         self.denoiser = denoiser
         self.objective = objective
         self.sources = tuple(sources)
+        #: Whether the network was compiled.
+        self.compiled = False
+
+    def compile_network(self, **options: Any) -> None:
+        """Compile the network; options are those of :func:`torch.compile`."""
+        self.denoiser.compile(**options)
+        self.compiled = True
+
+    @property
+    def shares_cores(self) -> bool:
+        """Whether minibatches can go through the network at the same time, on the cores of a CPU."""
+        return self.device.type == "cpu" and not self.compiled
 
     def cells(self, tensors: dict[str, Tensor]) -> Cells:
         """Translate a minibatch of scvi-tools, onto the device of the network."""

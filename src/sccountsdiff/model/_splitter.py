@@ -29,16 +29,21 @@ from sccountsdiff.model._random import seeded
 class BufferedCells(Dataset):
     """Cells of a dataset, of which more are read from the storage than go into one minibatch.
 
+    They are held in the pieces in which they were read: to join them would take as much memory again.
+
     Parameters
     ----------
     cells
         The dataset.
     """
 
+    #: Cells of a piece.
+    PIECE = 16_384
+
     def __init__(self, cells: CountsDataset) -> None:
         self.cells = cells
         self._read: NDArray[np.integer] = np.empty(0, dtype=np.intp)
-        self._held: dict[str, Any] = {}
+        self._pieces: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -47,10 +52,24 @@ class BufferedCells(Dataset):
         if minibatch.cells is minibatch.read:
             return self.cells[minibatch.cells]
         if not np.array_equal(minibatch.read, self._read):
-            self._held = {}  # let go of the old cells before the new ones are read
-            self._read, self._held = minibatch.read, self.cells.read(minibatch.read)
-        picked = np.searchsorted(self._read, minibatch.cells)
-        return self.cells.tensors({key: values[picked] for key, values in self._held.items()})
+            self._fill(minibatch.read)
+        return self.cells.tensors(self._rows(np.searchsorted(self._read, minibatch.cells)))
+
+    def _fill(self, rows: NDArray[np.integer]) -> None:
+        self._read, self._pieces = rows, []  # the old cells go before the new ones are read
+        for start in range(0, len(rows), self.PIECE):
+            self._pieces.append(self.cells.read(rows[start : start + self.PIECE]))
+
+    def _rows(self, picked: NDArray[np.integer]) -> dict[str, Any]:
+        """Rows in any order, each from the piece that it lies in."""
+        order = np.argsort(picked)
+        starts = np.arange(len(self._pieces)) * self.PIECE
+        of_pieces = np.split(picked[order], np.searchsorted(picked[order], starts[1:]))
+        parts = list(zip(self._pieces, of_pieces, starts, strict=True))
+        back = np.argsort(order)
+        return {
+            key: _joined([piece[key][rows - start] for piece, rows, start in parts])[back] for key in self._pieces[0]
+        }
 
 
 class CountsDataSplitter(DataSplitter):
@@ -148,3 +167,8 @@ def _suitable_order(manager: AnnDataManager) -> CellOrder:
     counts = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
     in_memory = sparse.issparse(counts) or isinstance(counts, np.ndarray)
     return Shuffled() if in_memory else BlockShuffled()
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Rows one after the other: NumPy arrays, or sparse matrices."""
+    return sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple, final
+from typing import ClassVar, NamedTuple, final
 
 import numpy as np
 import torch
@@ -80,6 +80,9 @@ class Making:
 
 class Stage(ABC):
     """A state of all cells."""
+
+    #: Whether chunks can be asked for at the same time.
+    independent: ClassVar[bool] = True
 
     @abstractmethod
     def counts(self, chunk: int) -> sparse.csr_matrix:
@@ -174,6 +177,7 @@ class Moved(Stage):
     making: Making
     before: Stage
     targets: Sequence[Target]
+    independent: ClassVar[bool] = False
     number: int
     _kept: dict[int, sparse.csr_matrix] = field(default_factory=dict, repr=False)
 

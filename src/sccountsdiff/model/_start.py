@@ -27,9 +27,12 @@ class Start(ABC):
     ----------
     survival
         That survival, from 0 (nothing is kept) to 1 (nothing is left to walk).
+    n_genes
+        Number of genes.
     """
 
     survival: float
+    n_genes: int
 
     @abstractmethod
     def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -91,6 +94,11 @@ class TrainingStart(Start):
     population: Population
     survival: float
 
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return self.matrix.shape[1]
+
     def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """Counts of the templates; they must be the cells that the model was trained on."""
         counts = dense_rows(self.matrix, self.population.rows[plan.template[cells]]).astype(np.float32)
@@ -118,6 +126,11 @@ class CellStart(Start):
 
     cells: CountsDataset
     survival: float
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes."""
+        return self.cells.counts.shape[1]
 
     def counts(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[np.float32]:
         """Their counts."""

@@ -1,0 +1,64 @@
+"""Several pieces of work at a time on the cores of a CPU."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Entries of counts that are worked on at a time, at most: each takes some twenty numbers of memory.
+_MAX_ENTRIES = 2**23
+
+
+def side_by_side(
+    work: Callable[[Item], Result], items: Iterable[Item], n_entries: int, shared: bool = True
+) -> Iterator[Result]:
+    """Results in the order of the items, several in the making at a time.
+
+    Whole minibatches share out better among cores than the operations within each of them. Results must follow from
+    their items alone.
+
+    Parameters
+    ----------
+    work
+        What to do.
+    items
+        What to do it to; taken as they are needed.
+    n_entries
+        Cells times genes of an item: of large ones, fewer are worked on at a time.
+    shared
+        Whether items are shared out at all.
+
+    Yields
+    ------
+    The results.
+    """
+    n_threads = torch.get_num_threads()
+    n_workers = min(n_threads, _MAX_ENTRIES // max(n_entries, 1)) if shared else 1
+    if n_workers < 2:
+        yield from map(work, items)
+        return
+    inference = torch.is_inference_mode_enabled()
+
+    def do(item: Item) -> Result:
+        with torch.inference_mode(inference):  # a thread starts without it
+            return work(item)
+
+    pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_threads // n_workers,))
+    running: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            running.append(pool.submit(do, item))
+            if len(running) > n_workers:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(n_threads)  # what a thread sets holds for threads to come

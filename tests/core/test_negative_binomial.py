@@ -8,7 +8,11 @@ import scipy.stats as st
 import torch
 from oracles import chi_square_p
 
-from sccountsdiff.process._negative_binomial import draw_negative_binomial, quantile_negative_binomial
+from sccountsdiff.process._negative_binomial import (
+    cdf_negative_binomial,
+    draw_negative_binomial,
+    quantile_negative_binomial,
+)
 
 LAWS = [(0.003, 0.5), (0.3, 1.5), (4.0, 0.2), (4.0, 1e5), (60.0, 40.0), (0.5, 0.01), (400.0, 3.0), (15.0, 0.05)]
 
@@ -79,3 +83,21 @@ def test_same_seed_same_draws():
     first, second, other = (draw_negative_binomial(mean, torch.tensor(0.8), generator(s)) for s in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("size", [1e-2, 0.3, 1.0, 7.5, 200.0, 1e5])
+@pytest.mark.parametrize("mean", [1e-9, 1e-3, 0.4, 3.0, 60.0, 900.0, 2e4])
+def test_distribution_functions_are_those_of_scipy(mean, size):
+    count = torch.tensor([-1.0, 0.0, 0.5, 1.0, 2.0, 7.0, 49.0, 50.0, 51.0, 800.0, 30_000.0], dtype=torch.float64)
+    found = cdf_negative_binomial(count, torch.tensor([mean], dtype=torch.float64), torch.tensor([size]).double())
+    np.testing.assert_allclose(found, st.nbinom(size, size / (size + mean)).cdf(count.floor()), atol=1e-9)
+
+
+def test_distribution_functions_of_many_entries_broadcast():
+    rng = np.random.default_rng(0)
+    mean, size = rng.gamma(0.3, 5, (40, 30)), rng.gamma(1.0, 3, 30) + 1e-3
+    count = rng.poisson(mean)
+    found = cdf_negative_binomial(*(torch.tensor(values, dtype=torch.float32) for values in (count, mean, size)))
+    assert found.shape == (40, 30)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found, st.nbinom(size, size / (size + mean)).cdf(count), atol=2e-6)

@@ -9,6 +9,7 @@ import scipy.sparse as sp
 from sccountsdiff.data import (
     MAX_COUNT,
     InvalidCountsError,
+    _zarr_rows,
     check_counts,
     mcar_mask,
     open_cells,
@@ -83,6 +84,26 @@ def test_scan_is_the_same_in_every_storage(matrix, counts):
 def test_rows_come_in_the_order_asked_for(matrix, counts):
     """HDF5 and backed sparse data sort the rows they are asked for, or refuse."""
     rows = np.array([30, 2, 2, 49, 0])
+    np.testing.assert_array_equal(dense(read_rows(row_readable(matrix), rows)), counts[rows])
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        slice(3, 9),
+        slice(40, None),
+        slice(9, 9),
+        slice(48, 80),
+        np.arange(50),
+        np.r_[0:5, 9:30, 41:50],
+        np.array([49]),
+        np.array([], int),
+    ],
+    ids=["slice", "to the end", "nothing", "beyond the end", "all", "runs", "one", "none"],
+)
+def test_runs_of_rows_are_the_same_in_every_storage(matrix, counts, rows, monkeypatch):
+    monkeypatch.setattr(_zarr_rows, "_GAP", 4)
+    monkeypatch.setattr(_zarr_rows, "_LEAST", 2)
     np.testing.assert_array_equal(dense(read_rows(row_readable(matrix), rows)), counts[rows])
 
 

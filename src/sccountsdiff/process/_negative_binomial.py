@@ -1,7 +1,8 @@
-"""Negative-binomial draws and quantiles, fast where most counts are zero.
+"""Negative-binomial draws, distribution functions and quantiles, fast where most counts are zero.
 
-Both look for the smallest count whose distribution function reaches a level: a uniform number in a draw. Nearly all
-entries stop at 0, which one comparison settles; the others climb up count by count, fewer of them in each step.
+Draws and quantiles look for the smallest count whose distribution function reaches a level: a uniform number in a draw.
+Nearly all entries stop at 0, which one comparison settles; the others climb up count by count, fewer of them in each
+step. Distribution functions add up the same probabilities.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from sccountsdiff.process._special import incomplete_beta
 
 #: Largest variance of an entry whose counts are climbed to.
 _CLIMBED = 300.0
+#: Largest count whose probabilities are added up, and smallest log probability of no count to begin with.
+_ADDED, _LEAST_LOG = 50, -500.0
 #: Distance between the uniform numbers of a float32 generator.
 _UNIFORM_STEP = 2.0**-24
 #: Terms of a sum to 1 that float64 does not notice.
@@ -80,6 +83,43 @@ def quantile_negative_binomial(level: float, weights: Tensor, means: Tensor, siz
         if len(some):
             counts[some] = find(level, *(values[..., some] for values in law))
     return counts.view(means.shape[1:]).to(means.dtype)
+
+
+def cdf_negative_binomial(count: Tensor, mean: Tensor, size: Tensor) -> Tensor:
+    """Distribution function.
+
+    Parameters
+    ----------
+    count
+        Numbers, broadcastable to ``mean``; 0 is returned for negative ones.
+    mean
+        Means, ``(n_cells, n_genes)``.
+    size
+        Sizes, broadcastable to ``mean``.
+
+    Returns
+    -------
+    Probabilities ``(n_cells, n_genes)`` of the type of ``mean``.
+    """
+    shape = torch.broadcast_shapes(count.shape, mean.shape, size.shape)
+    count, mean_, size = (values.expand(shape).reshape(-1).double() for values in (count.floor(), mean, size))
+    odds = mean_ / size
+    log_none = -size * torch.log1p(odds)
+    cdf = torch.where(count < 0, 0.0, log_none.exp())
+    added = (count <= _ADDED) & (log_none > _LEAST_LOG)
+    entry = _positions(added & (count > 0))
+    last, probability, of_entry, share = (v[entry] for v in (count, cdf, size, odds / (1 + odds)))
+    for n in range(_ADDED):
+        if not len(entry):
+            break
+        probability = probability * share * ((of_entry + n) / (n + 1))
+        cdf[entry] += probability
+        on = _positions(last > n + 1)
+        entry, last, probability, of_entry, share = (v[on] for v in (entry, last, probability, of_entry, share))
+    rest = _positions(~added & (count >= 0))
+    if len(rest):
+        cdf[rest] = incomplete_beta(size[rest], count[rest] + 1, 1 / (1 + odds[rest]))
+    return cdf.clamp(0, 1).view(shape).to(mean.dtype)
 
 
 def _variance(weight: Tensor, mean: Tensor, size: Tensor) -> Tensor:

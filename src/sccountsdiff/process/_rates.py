@@ -11,10 +11,13 @@ from typing import final
 import torch
 from torch import Tensor
 
-from sccountsdiff.process._negative_binomial import draw_negative_binomial, quantile_negative_binomial
+from sccountsdiff.process._negative_binomial import (
+    cdf_negative_binomial,
+    draw_negative_binomial,
+    quantile_negative_binomial,
+)
 from sccountsdiff.process._posterior import MIN_RATE, Posterior, check_level
 from sccountsdiff.process._random import gamma
-from sccountsdiff.process._special import incomplete_beta
 
 
 @final
@@ -107,9 +110,7 @@ class GammaPoissonPosterior(Posterior):
 
     def cdf(self, missing: Tensor) -> Tensor:
         """Negative-binomial distribution function."""
-        mean = self.mean.clamp_min(MIN_RATE)
-        cdf = incomplete_beta(self.shape, missing.floor().clamp_min(0) + 1, self.shape / (self.shape + mean))
-        return torch.where(missing < 0, 0.0, cdf)
+        return cdf_negative_binomial(missing, self.mean.clamp_min(MIN_RATE), self.shape)
 
     def draw(self, generator: torch.Generator | None = None, fraction: Tensor | float = 1.0) -> Tensor:
         """Draw from the negative-binomial law."""

@@ -1,0 +1,70 @@
+"""Rows of sparse matrices in zarr stores, neighbours together.
+
+AnnData asks zarr for each non-zero count by its position, which takes several times as long as reading what lies side by
+side, and more memory than the counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+#: Rows between two that are wanted which are read along, since each look into the store takes a while.
+_GAP = 256
+#: Rows looked at in one go, at most.
+_SPAN = 4096
+#: Rows that are wanted of a look, at least, on average; and rows read for one that is wanted, at most.
+_LEAST, _WASTE = 16, 4
+
+
+def is_zarr_csr(matrix: Any) -> bool:
+    """Whether a matrix is a row-wise sparse dataset of a zarr store."""
+    return getattr(matrix, "backend", None) == "zarr" and getattr(matrix, "format", None) == "csr"
+
+
+def read_neighbours(matrix: Any, start: int, stop: int) -> sparse.csr_matrix:
+    """Read neighbouring rows.
+
+    Parameters
+    ----------
+    matrix
+        Sparse dataset of anndata, row-wise and in a zarr store, ``(n_cells, n_genes)``.
+    start, stop
+        First row, and the one after the last.
+
+    Returns
+    -------
+    ``(stop - start, n_genes)``.
+    """
+    ends = np.asarray(matrix.group["indptr"][start : max(start, stop) + 1])
+    counts, columns = (np.asarray(matrix.group[name][int(ends[0]) : int(ends[-1])]) for name in ("data", "indices"))
+    return sparse.csr_matrix((counts, columns, ends - ends[0]), shape=(len(ends) - 1, matrix.shape[1]))
+
+
+def read_scattered(matrix: Any, rows: NDArray[np.integer]) -> sparse.csr_matrix:
+    """Read rising rows without repeats: those near each other together, by AnnData if few are.
+
+    Parameters
+    ----------
+    matrix
+        As for :func:`read_neighbours`.
+    rows
+        Their positions.
+
+    Returns
+    -------
+    ``(n_rows, n_genes)``.
+    """
+    apart = (np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)
+    spans = np.split(rows, np.flatnonzero(apart) + 1)
+    n_read = sum(int(span[-1]) - int(span[0]) + 1 for span in spans if len(span))
+    if _LEAST * len(spans) > len(rows) or n_read > _WASTE * len(rows):
+        mask = np.zeros(matrix.shape[0], dtype=bool)
+        mask[rows] = True
+        return matrix[mask]
+    return sparse.vstack(
+        [read_neighbours(matrix, int(span[0]), int(span[-1]) + 1)[span - span[0]] for span in spans], format="csr"
+    )

@@ -77,8 +77,9 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
     def compile(self, **kwargs: Any) -> None:
         """Compile the network for imputation, generation and expression.
 
-        The first minibatch takes ten seconds to a minute, the others less than before. A saved model is not compiled; training is compiled by
-        ``train(plan_kwargs={"compile": True})``, loss and all.
+        The first minibatch takes ten seconds to a minute, the others less than before. On a CPU, minibatches then go one
+        after the other instead of sharing the cores, so that it pays on a GPU or on one core. A saved model is not
+        compiled; training is compiled by ``train(plan_kwargs={"compile": True})``, loss and all.
 
         Parameters
         ----------

@@ -33,7 +33,7 @@ import zarr
 from _record import Record, arguments, run
 from _training import QUIET, Time, prepare
 
-SIZES = {"20k": 20_000, "50k": 50_000, "100k": 100_000, "200k": 200_000, "1m": 1_000_000}
+SIZES = {"20k": 20_000, "50k": 50_000, "100k": 100_000, "1m": 1_000_000}
 METHODS = ("setup_train", "impute", "generate")
 SCORES = {"peak_mb": 0, "cells_per_second": 0, "cells_per_cpu_second": 0}
 N_GENES, N_TYPES, SAMPLE, DEPTH, BLOCK = 2000, 20, 5000, 2500, 5000

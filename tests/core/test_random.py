@@ -72,6 +72,12 @@ def test_draws_keep_the_type(dtype):
     )
 
 
+def test_double_precision_is_kept():
+    count = torch.tensor([2.0**30 + 1], dtype=torch.float64)
+    assert torch.equal(binomial(count, torch.tensor(1.0)), count)
+    assert gamma(torch.full((1000,), 0.01, dtype=torch.float64), torch.Generator().manual_seed(0)).min() < 1e-50
+
+
 def test_a_negative_mean_is_refused():
     for mean in (-0.01, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="mean of a Poisson draw must be a non-negative number"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sccountsdiff.model._side_by_side import _MAX_ENTRIES, side_by_side
+from sccountsdiff.model._side_by_side import _MAX_ENTRIES, at_a_time, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -27,22 +27,43 @@ def test_results_come_in_order_from_several_threads():
         meeting.wait()  # passes only if three are at work at the same time
         return item, torch.get_num_threads(), threading.current_thread()
 
-    items, numbers, threads = zip(*side_by_side(work, range(9), 1), strict=True)
+    items, numbers, threads = zip(*side_by_side(work, range(9), 3), strict=True)
     assert items == tuple(range(9))
     assert set(numbers) == {1}
     assert threading.main_thread() not in threads
     assert torch.get_num_threads() == 3
 
 
-@pytest.mark.parametrize(("n_entries", "shared"), [(_MAX_ENTRIES, True), (1, False)], ids=["large", "not shared"])
-def test_one_at_a_time(n_entries, shared):
-    threads = set(side_by_side(lambda _: threading.current_thread(), range(4), n_entries, shared))
+def test_one_at_a_time():
+    threads = set(side_by_side(lambda _: threading.current_thread(), range(4), 1))
     assert threads == {threading.main_thread()}
+
+
+@pytest.mark.parametrize(
+    ("n_items", "n_entries", "number"),
+    [
+        (100, 1, 3),
+        (2, 1, 2),
+        (1, 1, 1),
+        (0, 1, 1),
+        (100, _MAX_ENTRIES // 2, 2),
+        (100, 2 * _MAX_ENTRIES, 1),
+        (100, 0, 3),
+    ],
+)
+def test_as_many_as_cores_items_and_memory_allow(n_items, n_entries, number):
+    assert at_a_time(n_items, n_entries) == number
+
+
+def test_a_compiled_network_takes_one_minibatch_at_a_time(model):
+    assert model.module.at_a_time(100, 1) == 3
+    model.compile()
+    assert model.module.at_a_time(100, 1) == 1
 
 
 def test_items_are_taken_as_they_are_needed():
     taken = []
-    results = side_by_side(lambda item: item, (taken.append(i) or i for i in range(100)), 1)
+    results = side_by_side(lambda item: item, (taken.append(i) or i for i in range(100)), 3)
     assert next(results) == 0
     assert len(taken) == 4, "three in the making, and the first"
     results.close()
@@ -59,7 +80,7 @@ def test_an_error_comes_through_and_the_rest_is_dropped():
         return item
 
     with pytest.raises(ValueError, match="cell 2"):
-        list(side_by_side(work, range(100), 1))
+        list(side_by_side(work, range(100), 3))
     assert len(done) < 10
     assert torch.get_num_threads() == 3
 
@@ -67,7 +88,7 @@ def test_an_error_comes_through_and_the_rest_is_dropped():
 @pytest.mark.parametrize("inference", [False, True])
 def test_inference_mode_holds_in_the_threads(inference):
     with torch.inference_mode(inference):
-        assert set(side_by_side(lambda _: torch.is_inference_mode_enabled(), range(4), 1)) == {inference}
+        assert set(side_by_side(lambda _: torch.is_inference_mode_enabled(), range(4), 3)) == {inference}
 
 
 def test_methods_give_the_same_on_any_number_of_cores(model):

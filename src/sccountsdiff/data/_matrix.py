@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from sccountsdiff.data._zarr_rows import is_zarr_csr, read_neighbours, read_scattered
+from sccountsdiff.data._zarr_rows import is_zarr_csr, read_neighbours, read_spans, spans
 
 #: What a slice of rows comes back as.
 Rows: TypeAlias = "NDArray[Any] | sparse.csr_matrix"
@@ -77,10 +77,8 @@ def _read(matrix: Any, rows: slice | NDArray[np.integer]) -> Any:
     if isinstance(rows, slice) or isinstance(matrix, np.ndarray) or sparse.issparse(matrix):
         return _in_memory(matrix[rows])
     unique, inverse = np.unique(rows, return_inverse=True)
-    if is_zarr_csr(matrix):
-        block = read_scattered(matrix, unique)
-    else:
-        block = _in_memory(matrix[_question(matrix, unique)])
+    together = spans(unique) if is_zarr_csr(matrix) else []
+    block = read_spans(matrix, together) if together else _in_memory(matrix[_question(matrix, unique)])
     # A large buffer of cells comes in the order of the file: it is not copied to be put into order.
     return block if np.array_equal(unique, rows) else _in_memory(block[inverse])
 

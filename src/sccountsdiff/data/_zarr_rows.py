@@ -1,7 +1,7 @@
 """Rows of sparse matrices in zarr stores, neighbours together.
 
-AnnData asks zarr for each non-zero count by its position, which takes several times as long as reading what lies side by
-side, and more memory than the counts.
+AnnData asks zarr for each non-zero count by its position, which takes longer than reading what lies side by side, and more
+memory than the counts.
 """
 
 from __future__ import annotations
@@ -44,27 +44,37 @@ def read_neighbours(matrix: Any, start: int, stop: int) -> sparse.csr_matrix:
     return sparse.csr_matrix((counts, columns, ends - ends[0]), shape=(len(ends) - 1, matrix.shape[1]))
 
 
-def read_scattered(matrix: Any, rows: NDArray[np.integer]) -> sparse.csr_matrix:
-    """Read rising rows without repeats: those near each other together, by AnnData if few are.
+def spans(rows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
+    """Rising rows without repeats in groups that are worth reading together; no group if the rows are far apart.
+
+    Parameters
+    ----------
+    rows
+        Positions, ``(n_rows,)``.
+
+    Returns
+    -------
+    The positions in parts, or an empty list.
+    """
+    apart = (np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)
+    found = np.split(rows, np.flatnonzero(apart) + 1)
+    n_read = sum(int(span[-1]) - int(span[0]) + 1 for span in found if len(span))
+    return found if _LEAST * len(found) <= len(rows) and n_read <= _WASTE * len(rows) else []
+
+
+def read_spans(matrix: Any, found: list[NDArray[np.integer]]) -> sparse.csr_matrix:
+    """Read groups of rows.
 
     Parameters
     ----------
     matrix
         As for :func:`read_neighbours`.
-    rows
-        Their positions.
+    found
+        Their positions, see :func:`spans`.
 
     Returns
     -------
     ``(n_rows, n_genes)``.
     """
-    apart = (np.diff(rows) > _GAP) | (np.diff(rows // _SPAN) > 0)
-    spans = np.split(rows, np.flatnonzero(apart) + 1)
-    n_read = sum(int(span[-1]) - int(span[0]) + 1 for span in spans if len(span))
-    if _LEAST * len(spans) > len(rows) or n_read > _WASTE * len(rows):
-        mask = np.zeros(matrix.shape[0], dtype=bool)
-        mask[rows] = True
-        return matrix[mask]
-    return sparse.vstack(
-        [read_neighbours(matrix, int(span[0]), int(span[-1]) + 1)[span - span[0]] for span in spans], format="csr"
-    )
+    parts = [read_neighbours(matrix, int(span[0]), int(span[-1]) + 1)[span - span[0]] for span in found]
+    return sparse.vstack(parts, format="csr")

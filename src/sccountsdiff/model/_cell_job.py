@@ -141,7 +141,7 @@ class CellJob(Job):
             return Piece(task.answer(shown, chunk_generator(seed, chunk, cells.counts.device)), _arrays(shown))
 
         minibatches = zip(chunks, reader.read(chunks, task.title), strict=True)
-        return side_by_side(answered, minibatches, reader.n_entries, reader.module.shares_cores)
+        return side_by_side(answered, minibatches, reader.module.at_a_time(len(chunks), reader.n_entries))
 
     def inputs(self, chunks: Sequence[int]) -> Iterator[Iterable[NDArray[Any]]]:
         """Look at the cells again."""

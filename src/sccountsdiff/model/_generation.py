@@ -63,8 +63,8 @@ class Generation(Job):
     def pieces(self, chunks: Sequence[int], seed: int) -> Iterator[Piece]:
         """Make cells; the plan was drawn with the seed already."""
         making, stage = self.making, self.stage
-        n_entries = making.chunks.size * self.begin.n_genes
-        made = side_by_side(stage.counts, chunks, n_entries, stage.independent and making.module.shares_cores)
+        n_workers = making.module.at_a_time(len(chunks), making.chunks.size * self.begin.n_genes)
+        made = side_by_side(stage.counts, chunks, n_workers if stage.independent else 1)
         for chunk in track(chunks, description="Generating", disable=self.silent):
             yield Piece([next(made)], self._begin(chunk))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from sccountsdiff.conditioning import LIBRARY_SIZE, MEASURED
 from sccountsdiff.model._measured import OBSERVED_KEY
 from sccountsdiff.model._setup import ConditionSource
+from sccountsdiff.model._side_by_side import at_a_time
 from sccountsdiff.nets import Denoiser, Library, OneLibrary
 from sccountsdiff.objective import Objective, bound
 from sccountsdiff.process import Posterior, Shown
@@ -84,10 +85,10 @@ class CountDiffusionModule(BaseModuleClass):
         self.denoiser.compile(**options)
         self.compiled = True
 
-    @property
-    def shares_cores(self) -> bool:
-        """Whether minibatches can go through the network at the same time, on the cores of a CPU."""
-        return self.device.type == "cpu" and not self.compiled
+    def at_a_time(self, n_minibatches: int, n_entries: int) -> int:
+        """Minibatches that go through the network at the same time: one, unless a CPU has cores to share out."""
+        # Torch's compiler is not made for several threads.
+        return at_a_time(n_minibatches, n_entries) if self.device.type == "cpu" and not self.compiled else 1
 
     def cells(self, tensors: dict[str, Tensor]) -> Cells:
         """Translate a minibatch of scvi-tools, onto the device of the network."""

@@ -16,9 +16,20 @@ Result = TypeVar("Result")
 _MAX_ENTRIES = 2**23
 
 
-def side_by_side(
-    work: Callable[[Item], Result], items: Iterable[Item], n_entries: int, shared: bool = True
-) -> Iterator[Result]:
+def at_a_time(n_items: int, n_entries: int) -> int:
+    """Pieces of work in the making at a time: no more than there are cores, or than memory should hold.
+
+    Parameters
+    ----------
+    n_items
+        Pieces of work.
+    n_entries
+        Cells times genes of each.
+    """
+    return max(1, min(torch.get_num_threads(), n_items, _MAX_ENTRIES // max(n_entries, 1)))
+
+
+def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], n_workers: int) -> Iterator[Result]:
     """Results in the order of the items, several in the making at a time.
 
     Whole minibatches share out better among cores than the operations within each of them. Results must follow from
@@ -30,21 +41,17 @@ def side_by_side(
         What to do.
     items
         What to do it to; taken as they are needed.
-    n_entries
-        Cells times genes of an item: of large ones, fewer are worked on at a time.
-    shared
-        Whether items are shared out at all.
+    n_workers
+        Items in the making at a time, see :func:`at_a_time`; they share out the cores that a single one would use.
 
     Yields
     ------
     The results.
     """
-    n_threads = torch.get_num_threads()
-    n_workers = min(n_threads, _MAX_ENTRIES // max(n_entries, 1)) if shared else 1
-    if n_workers < 2:
+    if n_workers == 1:
         yield from map(work, items)
         return
-    inference = torch.is_inference_mode_enabled()
+    n_threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
 
     def do(item: Item) -> Result:
         with torch.inference_mode(inference):  # a thread starts without it

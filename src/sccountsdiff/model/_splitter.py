@@ -56,9 +56,9 @@ class BufferedCells(Dataset):
         return self.cells.tensors(self._rows(np.searchsorted(self._read, minibatch.cells)))
 
     def _fill(self, rows: NDArray[np.integer]) -> None:
-        self._read, self._pieces = rows, []  # the old cells go before the new ones are read
-        for start in range(0, len(rows), self.PIECE):
-            self._pieces.append(self.cells.read(rows[start : start + self.PIECE]))
+        self._read, self._pieces = rows[:0], []  # the old cells go before the new ones are read
+        self._pieces = [self.cells.read(rows[start : start + self.PIECE]) for start in range(0, len(rows), self.PIECE)]
+        self._read = rows
 
     def _rows(self, picked: NDArray[np.integer]) -> dict[str, Any]:
         """Rows in any order, each from the piece that it lies in."""

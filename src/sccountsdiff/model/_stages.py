@@ -174,10 +174,10 @@ class Moved(Stage):
         Number of this stage, from 1.
     """
 
+    independent: ClassVar[bool] = False
     making: Making
     before: Stage
     targets: Sequence[Target]
-    independent: ClassVar[bool] = False
     number: int
     _kept: dict[int, sparse.csr_matrix] = field(default_factory=dict, repr=False)
 

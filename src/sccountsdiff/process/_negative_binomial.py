@@ -102,8 +102,7 @@ def cdf_negative_binomial(count: Tensor, mean: Tensor, size: Tensor) -> Tensor:
     Probabilities ``(n_cells, n_genes)`` of the type of ``mean``.
     """
     shape = torch.broadcast_shapes(count.shape, mean.shape, size.shape)
-    count, mean_, size = (values.expand(shape).reshape(-1).double() for values in (count.floor(), mean, size))
-    odds = mean_ / size
+    count, size, odds = (v.expand(shape).reshape(-1) for v in (count.floor(), size.double(), mean.double() / size))
     log_none = -size * torch.log1p(odds)
     cdf = torch.where(count < 0, 0.0, log_none.exp())
     added = (count <= _ADDED) & (log_none > _LEAST_LOG)

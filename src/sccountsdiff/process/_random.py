@@ -62,7 +62,8 @@ def _compiled(kernel: Callable[..., None]) -> Callable[..., None]:
 
 def _draw(fill: Callable[..., None], generator: torch.Generator | None, *parameters: Tensor) -> Tensor:
     """Draws of a sampler that fills a tensor from parameters of the same shape and a seed."""
-    flat = [parameter.detach().reshape(-1).float() for parameter in parameters]
+    wanted = parameters[0].dtype
+    flat = [p.detach().reshape(-1).to(wanted if wanted == torch.float64 else torch.float32) for p in parameters]
     drawn = torch.empty_like(flat[0])
     n_blocks = min(max(drawn.numel() // _BLOCK_SIZE, 1), _MAX_BLOCKS)
     seeds = torch.randint(2**62, (n_blocks,), generator=generator).tolist()
@@ -72,4 +73,4 @@ def _draw(fill: Callable[..., None], generator: torch.Generator | None, *paramet
     else:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             deque(pool.map(fill, *blocks), maxlen=0)
-    return drawn.view(parameters[0].shape).to(parameters[0].dtype)
+    return drawn.view(parameters[0].shape).to(wanted)

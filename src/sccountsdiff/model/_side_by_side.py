@@ -52,13 +52,15 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], n_worker
         yield from map(work, items)
         return
     n_threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    each = max(n_threads // n_workers, 1)
 
     def do(item: Item) -> Result:
         with torch.inference_mode(inference):  # a thread starts without it
             return work(item)
 
-    pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(n_threads // n_workers,))
+    pool = ThreadPoolExecutor(n_workers, initializer=torch.set_num_threads, initargs=(each,))
     running: deque[Future[Result]] = deque()
+    torch.set_num_threads(each)  # here too: PyTorch's threads wait for work without sleep, on cores that have some
     try:
         for item in items:
             running.append(pool.submit(do, item))

@@ -20,6 +20,8 @@ from sccountsdiff.process._cpu_draws import arrivals, numpy_generator, survivors
 
 #: Least number of entries in a block, and largest number of blocks.
 _BLOCK_SIZE, _MAX_BLOCKS = 2**16, 16
+#: Fewest entries that several cores share: PyTorch's own threads, which wait for work without sleep, are in the way.
+_SHARED_SIZE = 2**20
 
 
 def binomial(count: Tensor, probability: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -68,7 +70,7 @@ def _draw(fill: Callable[..., None], generator: torch.Generator | None, *paramet
     n_blocks = min(max(drawn.numel() // _BLOCK_SIZE, 1), _MAX_BLOCKS)
     seeds = torch.randint(2**62, (n_blocks,), generator=generator).tolist()
     blocks = (*(values.tensor_split(n_blocks) for values in (drawn, *flat)), seeds)
-    if n_blocks == 1 or torch.get_num_threads() == 1:
+    if drawn.numel() < _SHARED_SIZE or torch.get_num_threads() == 1:
         deque(map(fill, *blocks), maxlen=0)
     else:
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -4,8 +4,9 @@ pbmc3k, 2,000 genes, its cells repeated to 8,192, both methods on one machine in
 take turns, so that other work on the machine meets all of them.
 
 - ``scvi_128``, ``countsdiff_128``, ``scvi_1024``, ``countsdiff_1024``: training cells over the median time of an epoch,
-  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size; ``compiled``
-  trains with ``plan_kwargs={"compile": True}`` (the first epoch, in which that happens, does not count);
+  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size, on one core;
+  ``compiled`` trains with ``plan_kwargs={"compile": True}`` (the first epoch, in which that happens, does not count);
+  ``all_cores`` has as many threads as the machine has cores, as PyTorch has by default;
 - ``generate_4``, ``generate_20``: ``generate`` in 4 steps from thinned training cells, and in 20 from zeros, on all cores;
   ``compiled`` after ``model.compile()``, the first call left out;
 - ``profile_*``: share of each operation in the time of all, as torch's profiler counts it, on the wall: of use on an idle
@@ -31,8 +32,11 @@ from _roofline import roofline
 from _training import QUIET, EpochClock, Time, median, prepare
 from torch.profiler import ProfilerActivity, profile
 
-MODELS = ("scvi", "countsdiff", "scvi_compiled", "countsdiff_compiled")
-TRAINED = {f"{name}_{size}": (name, size) for size in (128, 1024) for name in MODELS}
+#: Options of training, threads apart, by what follows the name of a model.
+WAYS: dict[str, dict[str, object]] = {"": {}, "_compiled": {"plan_kwargs": {"compile": True}}, "_all_cores": {}}
+TRAINED = {
+    f"{name}{way}_{size}": (name, way, size) for size in (128, 1024) for way in WAYS for name in ("scvi", "countsdiff")
+}
 GENERATED = {"generate_4": {"start": "empirical", "n_steps": 4}, "generate_20": {"n_steps": 20}}
 COMPILED = {f"{name}_compiled": options for name, options in GENERATED.items()}
 PROFILED = ("profile_train", "profile_expression", *(f"profile_{name}" for name in GENERATED))
@@ -87,10 +91,11 @@ def speeds(name: str, n_cells: int, time: Time) -> dict[str, float]:
 
 def trained(method: str, seed: int, max_epochs: int | None) -> dict[str, float]:
     """Return speeds of training and of expression."""
-    name, batch_size = TRAINED[method]
-    name, _, compiled = name.partition("_")
+    name, way, batch_size = TRAINED[method]
     model, clock = fresh(name, seed), EpochClock()
-    train(model, batch_size, max_epochs, callbacks=[clock], plan_kwargs={"compile": bool(compiled)})
+    if way == "_all_cores":
+        torch.set_num_threads(os.cpu_count() or 1)
+    train(model, batch_size, max_epochs, callbacks=[clock], **WAYS[way])
     expression = timed(lambda: model.get_normalized_expression(return_numpy=True, batch_size=batch_size))
     return speeds("train", N_CELLS, clock.median()) | speeds("expression", N_CELLS, expression)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -188,7 +187,7 @@ class GenerateMixin(ForecastMixin):
         )
         job = Generation(making, begin, stage, _described(note, profile), self._counts_layer, silent)
         if destination is not None:
-            frame = partial(self._without_counts, wanted, names)
+            frame = self._without_counts(wanted, names)
             self._write_out(job, destination, frame, {"generated": note}, begun)
             return None
         sink = MemorySink(job.chunks)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scvi import settings
 from scvi.utils import track
 from torch import Tensor
@@ -90,17 +90,12 @@ class StreamingMixin(GuardsMixin):
         genes: Any = slice(None),
     ) -> None:
         """Results of a task to a file."""
-
-        def frame() -> AnnData:
-            return bare(data.obs_names[job.reader.cells.rows], data.var_names[genes])
-
+        frame = bare(_taken(data.obs_names, job.reader.cells.rows), data.var_names[genes])
         note = note if seed == Seed() else {**note, "seed": seed.used}
         notes = {place.rpartition("/")[2]: note for places in job.places for place in places}
         self._write_out(job, out, frame, notes, seed)
 
-    def _write_out(
-        self, job: Job, out: Destination, frame: Callable[[], AnnData], notes: Mapping[str, Any], seed: Seed
-    ) -> None:
+    def _write_out(self, job: Job, out: Destination, frame: AnnData, notes: Mapping[str, Any], seed: Seed) -> None:
         """Work on a file of results.
 
         Parameters
@@ -110,18 +105,18 @@ class StreamingMixin(GuardsMixin):
         out
             Where the results go, and who works.
         frame
-            Gives the cells and genes of the file, without results; they are not held while the work is done.
+            Cells and genes of the file, without results. To make it takes several times the memory of the names, which
+            is there before the work begins, and may not be at its end.
         notes
             How each result was made, by its name.
         seed
             Seed of the draws.
         """
-        request = self._request(job, frame(), seed)
+        request = self._request(job, frame, seed)
         store = ResultStore(out.path, job.places, job.chunks, request, seed.used)
         if out.work(job, store):
-            named = frame()
-            named.uns[UNS_KEY] = dict(notes)
-            store.close(named)
+            frame.uns[UNS_KEY] = dict(notes)
+            store.close(frame)
 
     def _request(self, job: Job, frame: AnnData, seed: Seed) -> dict[str, Any]:
         """All that results follow from, apart from the inputs of each chunk."""
@@ -150,8 +145,18 @@ def named_cells(data: AnnData | None) -> AnnData:
 
 def bare(cell_names: pd.Index, gene_names: pd.Index) -> AnnData:
     """Cells and genes of which only the names are told."""
-    obs, var = (pd.DataFrame(index=names.astype(str)) for names in (cell_names, gene_names))
+    names = (index if index.inferred_type == "string" else index.astype(str) for index in (cell_names, gene_names))
+    obs, var = (pd.DataFrame(index=index) for index in names)
     return AnnData(obs=obs, var=var)
+
+
+def _taken(names: pd.Index, rows: NDArray[np.integer]) -> pd.Index:
+    """Names of some cells; those of all are the index itself, which pandas knows to be unique.
+
+    To find that out of a new index takes as much memory as the names of the cells.
+    """
+    whole = len(rows) == len(names) and np.array_equal(rows, np.arange(len(names)))
+    return names if whole else names[rows]
 
 
 def seed_to_begin(out: Destination, seed: int | None) -> Seed:

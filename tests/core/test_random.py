@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 import scipy.stats as st
 import torch
 from oracles import chi_square_p
 
+from sccountsdiff.process import _random
 from sccountsdiff.process._random import _BLOCK_SIZE, binomial, gamma, poisson
 
 N = 3 * _BLOCK_SIZE + 7
@@ -100,11 +103,17 @@ def test_gamma_blocks_follow_the_law():
 
 
 @pytest.mark.parametrize("draw", [draw for draw, _ in DRAWS.values()], ids=DRAWS)
-def test_blocks_do_not_depend_on_the_number_of_threads(draw, threads):
+def test_blocks_do_not_depend_on_the_number_of_threads(draw, threads, monkeypatch):
     threads(1)
     alone = draw(torch.Generator().manual_seed(3))
     threads(3)
+    pools = Mock(wraps=_random.ThreadPoolExecutor)
+    monkeypatch.setattr(_random, "ThreadPoolExecutor", pools)
     assert torch.equal(alone, draw(torch.Generator().manual_seed(3)))
+    assert not pools.called, "a few draws are not worth several cores"
+    monkeypatch.setattr(_random, "_SHARED_SIZE", N)
+    assert torch.equal(alone, draw(torch.Generator().manual_seed(3)))
+    assert pools.call_args.args == (3,)
 
 
 @pytest.mark.parametrize("draw", [draw for draw, _ in DRAWS.values()], ids=DRAWS)

@@ -11,6 +11,7 @@ import pytest
 
 from sccountsdiff.data import open_cells
 from sccountsdiff.model import Dask, Merge, Shard
+from sccountsdiff.model._streaming import bare, taken
 
 CELLS = {"indices": [200, 3, 70], "batch_size": 2}
 MEASUREMENTS = {
@@ -171,3 +172,11 @@ def test_a_cluster_gives_the_numbers_of_one_process(trained, tmp_path, processes
     np.testing.assert_array_equal(found.toarray(), trained.impute(layer_added=None, **options)[0].toarray())
     found = ad.read_h5ad(tmp_path / "cells.h5ad")
     np.testing.assert_array_equal(found.X.toarray(), trained.generate(**made).X.toarray())
+
+
+def test_names_of_all_cells_are_not_copied():
+    names = pd.Index(["a", "b", "c"])
+    assert taken(names, np.arange(3)) is names
+    assert list(taken(names, np.array([2, 1, 0]))) == ["c", "b", "a"]
+    assert list(taken(names, np.array([0, 1]))) == ["a", "b"]
+    assert bare(names, pd.Index(["gene"])).obs_names is names

@@ -90,7 +90,7 @@ class StreamingMixin(GuardsMixin):
         genes: Any = slice(None),
     ) -> None:
         """Results of a task to a file."""
-        frame = bare(_taken(data.obs_names, job.reader.cells.rows), data.var_names[genes])
+        frame = bare(taken(data.obs_names, job.reader.cells.rows), data.var_names[genes])
         note = note if seed == Seed() else {**note, "seed": seed.used}
         notes = {place.rpartition("/")[2]: note for places in job.places for place in places}
         self._write_out(job, out, frame, notes, seed)
@@ -150,10 +150,10 @@ def bare(cell_names: pd.Index, gene_names: pd.Index) -> AnnData:
     return AnnData(obs=obs, var=var)
 
 
-def _taken(names: pd.Index, rows: NDArray[np.integer]) -> pd.Index:
-    """Names of some cells; those of all are the index itself, which pandas knows to be unique.
+def taken(names: pd.Index, rows: NDArray[np.integer]) -> pd.Index:
+    """Names of some cells; those of all are the index itself.
 
-    To find that out of a new index takes as much memory as the names of the cells.
+    A new index takes as much memory once more, and as much again until pandas knows it to be unique.
     """
     whole = len(rows) == len(names) and np.array_equal(rows, np.arange(len(names)))
     return names if whole else names[rows]

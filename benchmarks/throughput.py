@@ -4,7 +4,8 @@ pbmc3k, 2,000 genes, its cells repeated to 8,192, both methods on one machine in
 take turns, so that other work on the machine meets all of them.
 
 - ``scvi_128``, ``countsdiff_128``, ``scvi_1024``, ``countsdiff_1024``: training cells over the median time of an epoch,
-  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size, on one core;
+  with the data loader of scvi-tools for both, and ``get_normalized_expression`` in minibatches of that size, with as
+  many threads as ``OMP_NUM_THREADS`` says (one without it);
   ``compiled`` trains with ``plan_kwargs={"compile": True}`` (the first epoch, in which that happens, does not count);
   ``all_cores`` has as many threads as the machine has cores, as PyTorch has by default;
 - ``generate_4``, ``generate_20``: ``generate`` in 4 steps from thinned training cells, and in 20 from zeros, on all cores;
@@ -32,8 +33,13 @@ from _roofline import roofline
 from _training import QUIET, EpochClock, Time, median, prepare
 from torch.profiler import ProfilerActivity, profile
 
-#: Options of training, threads apart, by what follows the name of a model.
-WAYS: dict[str, dict[str, object]] = {"": {}, "_compiled": {"plan_kwargs": {"compile": True}}, "_all_cores": {}}
+ALL_CORES = os.cpu_count() or 1
+#: Number of threads (None: as ``OMP_NUM_THREADS`` says) and options of training, by what follows the name of a model.
+WAYS: dict[str, tuple[int | None, dict[str, object]]] = {
+    "": (None, {}),
+    "_compiled": (None, {"plan_kwargs": {"compile": True}}),
+    "_all_cores": (ALL_CORES, {}),
+}
 TRAINED = {
     f"{name}{way}_{size}": (name, way, size) for size in (128, 1024) for way in WAYS for name in ("scvi", "countsdiff")
 }
@@ -92,10 +98,10 @@ def speeds(name: str, n_cells: int, time: Time) -> dict[str, float]:
 def trained(method: str, seed: int, max_epochs: int | None) -> dict[str, float]:
     """Return speeds of training and of expression."""
     name, way, batch_size = TRAINED[method]
+    n_threads, options = WAYS[way]
     model, clock = fresh(name, seed), EpochClock()
-    if way == "_all_cores":
-        torch.set_num_threads(os.cpu_count() or 1)
-    train(model, batch_size, max_epochs, callbacks=[clock], **WAYS[way])
+    torch.set_num_threads(n_threads or torch.get_num_threads())
+    train(model, batch_size, max_epochs, callbacks=[clock], **options)
     expression = timed(lambda: model.get_normalized_expression(return_numpy=True, batch_size=batch_size))
     return speeds("train", N_CELLS, clock.median()) | speeds("expression", N_CELLS, expression)
 
@@ -104,7 +110,7 @@ def generated(method: str, seed: int) -> dict[str, float]:
     """Return the speed of generation on all cores."""
     model = fresh("countsdiff", seed)
     train(model, 128)
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(ALL_CORES)
     if method in COMPILED:
         model.compile()
     options = {"n_cells": N_CELLS // 4, "batch_size": 512, "seed": seed, **(GENERATED | COMPILED)[method]}

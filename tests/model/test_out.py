@@ -180,3 +180,13 @@ def test_names_of_all_cells_are_not_copied():
     assert list(taken(names, np.array([2, 1, 0]))) == ["c", "b", "a"]
     assert list(taken(names, np.array([0, 1]))) == ["a", "b"]
     assert bare(names, pd.Index(["gene"])).obs_names is names
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_names_of_any_type_are_written(trained, make_adata, tmp_path, suffix):
+    data = make_adata(1)
+    data.obs.index, data.var.index = (names.astype("string") for names in (data.obs_names, data.var_names))
+    trained.impute(data, out=tmp_path / f"cells{suffix}")
+    found = open_cells(tmp_path / f"cells{suffix}")
+    assert list(found.obs_names) == list(data.obs_names)
+    assert list(found.var_names) == list(data.var_names)

@@ -52,7 +52,7 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item], n_worker
         yield from map(work, items)
         return
     n_threads, inference = torch.get_num_threads(), torch.is_inference_mode_enabled()
-    each = max(n_threads // n_workers, 1)
+    each = n_threads // n_workers
 
     def do(item: Item) -> Result:
         with torch.inference_mode(inference):  # a thread starts without it

@@ -105,8 +105,7 @@ class StreamingMixin(GuardsMixin):
         out
             Where the results go, and who works.
         frame
-            Cells and genes of the file, without results. To make it takes several times the memory of the names, which
-            is there before the work begins, and may not be at its end.
+            Cells and genes of the file, without results.
         notes
             How each result was made, by its name.
         seed
@@ -145,9 +144,13 @@ def named_cells(data: AnnData | None) -> AnnData:
 
 def bare(cell_names: pd.Index, gene_names: pd.Index) -> AnnData:
     """Cells and genes of which only the names are told."""
-    names = (index if index.inferred_type == "string" else index.astype(str) for index in (cell_names, gene_names))
-    obs, var = (pd.DataFrame(index=index) for index in names)
+    obs, var = (pd.DataFrame(index=_writable(names)) for names in (cell_names, gene_names))
     return AnnData(obs=obs, var=var)
+
+
+def _writable(names: pd.Index) -> pd.Index:
+    """Names as plain strings, which every AnnData can write; the index itself if it has them."""
+    return names if names.dtype == object and names.inferred_type == "string" else names.astype(str)
 
 
 def taken(names: pd.Index, rows: NDArray[np.integer]) -> pd.Index:

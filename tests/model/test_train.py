@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anndata as ad
 import numpy as np
 import pytest
 import scvi
@@ -10,8 +11,10 @@ from lightning.pytorch.callbacks import Callback
 
 from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
+from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
 from sccountsdiff.model._rate import OneCycle, default_rate
+from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.nets import FAST
 
 
@@ -228,24 +231,53 @@ def test_external_indexing_and_no_validation(model, quick_train):
     assert len(model.validation_indices) == 0
 
 
+def finish_again(callback: Callback, model: CountsDiff) -> None:
+    """Do once more what a callback does at the end of a training."""
+    callback.on_train_end(model.trainer, model.trainer.lightning_module)
+
+
 def test_dispersions_are_calibrated_on_held_out_cells(make_adata, quick_train):
     """However wide or narrow the laws are, hidden entries of held-out cells decide."""
     adata = make_adata()
     CountsDiff.setup_anndata(adata, layer="counts")
+    model = quick_train(CountsDiff(adata, n_hidden=8), 20, validation_size=0.3)
+    dispersion = model.module.denoiser.scaled_log_dispersion()
+    dispersion.data -= 0.5 / FAST  # within what a calibration may undo
+    finish_again(CalibrateDispersion(), model)
+    calibrated = FAST * dispersion.detach().clone()
+    dispersion.data += 0.2 / FAST
+    finish_again(CalibrateDispersion(), model)
+    assert (FAST * dispersion.detach() - calibrated).abs().max() < 0.1, "the distortion was undone"
 
-    class Distort(Callback):
-        def on_train_end(self, trainer, pl_module) -> None:
-            pl_module.module.denoiser.scaled_log_dispersion().data += self.log_factor / FAST
 
+def test_laws_of_genes_are_fitted_to_the_finished_network(quick_train, monkeypatch):
+    """Counts of two cell types, negative binomial within them: dropout blurs the types, and widens the laws learned."""
+    rng, theta = np.random.default_rng(0), 4.0
+    profile = np.array([[0.4, 4.0], [4.0, 0.4]]).repeat(20, 1)[np.arange(600) % 2]
+    adata = ad.AnnData(rng.poisson(profile * rng.gamma(theta, 1 / theta, profile.shape)).astype(np.float32))
+    CountsDiff.setup_anndata(adata)
     found = []
-    for log_factor in (0.0, 0.2):
+    for n_cells in (0, RefitGenes.N_CELLS):
+        monkeypatch.setattr(RefitGenes, "N_CELLS", n_cells)
         scvi.settings.seed = 0
-        distort = Distort()
-        distort.log_factor = log_factor
-        model = quick_train(CountsDiff(adata, n_hidden=8), 20, validation_size=0.3, callbacks=[distort])
-        found.append(FAST * model.module.denoiser.scaled_log_dispersion().detach())
-    difference = found[1] - found[0]
-    assert difference.abs().max() < 0.1, "the distortion was undone"
+        model = CountsDiff(adata, n_hidden=8, dropout=0.5, head="conjugate")
+        quick_train(model, 60, train_size=1.0)
+        found.append(model.module.denoiser.head.theta.detach().log().mean().exp().item())
+    assert found[0] < 0.75 * theta
+    assert found[1] == pytest.approx(theta, rel=0.2)
+
+
+def test_a_refit_changes_the_laws_of_genes_and_nothing_else(model, quick_train):
+    head = model.module.denoiser.head
+    head.scaled_log_odds.requires_grad_(False)
+    quick_train(model, 6)
+    head.scaled_log_theta.data -= 1.0 / FAST
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    learned = {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
+    finish_again(RefitGenes(), model)
+    changed = {name for name, value in model.module.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"denoiser.head.scaled_log_theta", "denoiser.head.scaled_log_factor"}
+    assert learned == {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
 
 
 def test_frozen_dispersions_are_not_calibrated(model, quick_train):

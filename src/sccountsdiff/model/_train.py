@@ -17,6 +17,7 @@ from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest
 from sccountsdiff.model._compat import devices_dsp
 from sccountsdiff.model._plan import DiffusionTrainingPlan
+from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.model._runner import Runner
 from sccountsdiff.model._splitter import CountsDataSplitter
 from sccountsdiff.model._trainer import checkpointing, expected_warnings_hidden, trainer_options
@@ -79,9 +80,10 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         """Train the model.
 
         The bound on held-out cells is watched under averaged weights; at the end the model holds the best weights seen,
-        unless the last ones are as good within the Monte-Carlo error. Then the dispersions of all genes are scaled by one
-        factor, so that intervals of hidden entries cover the held-out cells as often as they say. ``Ctrl-C`` ends the training and keeps what was
-        learned.
+        unless the last ones are as good within the Monte-Carlo error. Then what each gene has of its own (dispersion,
+        outliers) is fitted once more to the finished network, without dropout, and all dispersions are scaled by one
+        factor, so that intervals of hidden entries cover the held-out cells as often as they say. ``Ctrl-C`` ends the
+        training and keeps what was learned.
 
         Parameters
         ----------
@@ -153,11 +155,13 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
 
         plan_kwargs = dict(plan_kwargs or {})
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))
-        callbacks = [*options.pop("callbacks", ()), averaging]
+        callbacks, finish = [*options.pop("callbacks", ()), averaging], [RefitGenes()]
         stop, patience = options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", 3)
         if getattr(datamodule, "n_val", 1):
-            callbacks += [KeepBest(averaging, stop, patience), CalibrateDispersion()]
+            callbacks.append(KeepBest(averaging, stop, patience))
+            finish.append(CalibrateDispersion())
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))
+        callbacks += finish
         callbacks += checkpointing(options, callbacks, checkpoint_dir)
 
         with TemporaryDirectory() as scratch, expected_warnings_hidden():

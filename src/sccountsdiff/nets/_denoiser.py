@@ -82,6 +82,10 @@ class Denoiser(nn.Module, ABC):
         """Dispersions that can be calibrated after training (:meth:`Head.scaled_log_dispersion`), None by default."""
         return None
 
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """What each gene has of its own (:meth:`Head.scaled_logs`), nothing by default."""
+        return []
+
     @abstractmethod
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells: the last hidden layer.
@@ -156,6 +160,10 @@ class HeadedDenoiser(Denoiser):
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Dispersions of the head."""
         return self.head.scaled_log_dispersion()
+
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """What each gene has of its own in the head."""
+        return self.head.scaled_logs()
 
     def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Expected counts by the head."""

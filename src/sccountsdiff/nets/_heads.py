@@ -54,6 +54,10 @@ class Head(nn.Module, ABC):
         """Logarithm of the dispersion of each gene, divided by :data:`FAST`; None without one to calibrate."""
         return None
 
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """Logarithms of all that a gene has of its own ``(n_genes,)``, divided by :data:`FAST`; none by default."""
+        return []
+
     @abstractmethod
     def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:
         """Expected counts of a full measurement by what the network says, the gene's own count left aside.
@@ -149,6 +153,10 @@ class DispersedHead(SharesHead):
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Logarithm of the dispersion of each gene, divided by :data:`FAST`."""
         return self.scaled_log_theta
+
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """Dispersions."""
+        return [self.scaled_log_theta]
 
 
 @HEADS.register("conjugate")

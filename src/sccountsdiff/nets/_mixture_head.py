@@ -38,6 +38,10 @@ class MixtureHead(DispersedHead):
         self.scaled_log_factor = nn.Parameter(torch.full((n_genes,), math.log(_FACTOR) / FAST))
         self.scaled_log_odds = nn.Parameter(torch.full((n_genes,), math.log(_ODDS) / FAST))
 
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """Dispersions, factors and odds."""
+        return [self.scaled_log_theta, self.scaled_log_factor, self.scaled_log_odds]
+
     @property
     def log_factor(self) -> Tensor:
         """Log rate of the outlier state over that of the bulk, ``(n_genes,)``."""

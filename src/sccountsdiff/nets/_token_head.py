@@ -54,6 +54,10 @@ class TokenHead(DispersedHead):
         """None: the law of small counts is learned count by count."""
         return None
 
+    def scaled_logs(self) -> list[nn.Parameter]:
+        """None, for the same reason."""
+        return []
+
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> TokenPosterior:
         """Law of the count of each gene."""
         _, *features = logits.float().chunk(self.n_outputs, -1)

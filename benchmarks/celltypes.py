@@ -16,7 +16,8 @@ components of log1p(CP10k) fitted on training cells:
 - ``copied_fraction``: part of the cells nearer to a training cell than 95 % of the held-out cells are.
 
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
-the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states.
+the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states,
+``as_trained`` the laws of the genes as dropout taught them, not fitted once more at the end.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import time
+from unittest import mock
 
 import anndata as ad
 import numpy as np
@@ -48,7 +50,9 @@ ATTRITION = {f"countsdiff_attrition_{part}": {"n_steps": 20, "attrition": part} 
 BIRTHS = {f"countsdiff_{births}_births": {"n_steps": 20, "births": births} for births in ("posterior", "binomial")}
 CONJUGATE = {"countsdiff_conjugate_zeros_20": {"n_steps": 20}}
 CONJUGATE["countsdiff_conjugate_empirical_4"] = {"n_steps": 4, "start": "empirical"}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE
+AS_TRAINED = {"countsdiff_as_trained_zeros_20": {"n_steps": 20}}
+AS_TRAINED["countsdiff_as_trained_empirical_4"] = {"n_steps": 4, "start": "empirical"}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED
 TRIVIAL = ("shuffled", "nb")
 SCVI = ("scvi_posterior", "scvi_prior")
 METHODS = ("real", *TRIVIAL, *OURS, *SCVI)
@@ -118,15 +122,20 @@ def split(data: str, seed: int) -> tuple[ad.AnnData, TypeRuler]:
 
 
 @functools.lru_cache(maxsize=1)
-def countsdiff_model(data: str, seed: int, max_epochs: int | None, head: str = "mixture") -> CountsDiff:
+def countsdiff_model(
+    data: str, seed: int, max_epochs: int | None, head: str = "mixture", refit: bool = True
+) -> CountsDiff:
     """Return CountsDiff fitted to the labelled training cells, with one of the heads."""
     from _training import QUIET, prepare
+
+    from sccountsdiff.model._refit import RefitGenes
 
     prepare(seed)
     train = split(data, seed)[0].copy()
     CountsDiff.setup_anndata(train, labels_key="label")
     model = CountsDiff(train, head=head)
-    model.train(max_epochs=max_epochs, **QUIET)
+    with mock.patch.object(RefitGenes, "N_CELLS", RefitGenes.N_CELLS if refit else 0):
+        model.train(max_epochs=max_epochs, **QUIET)
     return model
 
 
@@ -190,7 +199,8 @@ def main() -> None:
             return ruler.scores(trivial_cells(method, train, seed), labels)
         if method in SCVI:
             return ruler.scores(scvi_cells(method, scvi_model(data, seed, options.max_epochs), seed), labels)
-        model = countsdiff_model(data, seed, options.max_epochs, "conjugate" if method in CONJUGATE else "mixture")
+        head = "conjugate" if method in CONJUGATE else "mixture"
+        model = countsdiff_model(data, seed, options.max_epochs, head, method not in AS_TRAINED)
         start = time.perf_counter()
         cells = countsdiff_cells(method, model, seed)
         seconds = time.perf_counter() - start

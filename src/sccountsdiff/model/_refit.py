@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,11 +43,11 @@ class RefitGenes(Callback):
         """Fit them."""
         fitted = [logs for logs in pl_module.module.denoiser.scaled_logs() if logs.requires_grad]
         n_cells = pl_module.n_obs_training or 1
-        per_step = max(1, n_cells // max(1, trainer.num_training_batches))
-        n_steps = min(-(-self.N_CELLS // per_step), self.MOST_STEPS, trainer.global_step // self.SHARE)
+        n_batches = self.N_CELLS * trainer.num_training_batches / n_cells
+        n_steps = math.ceil(min(n_batches, self.MOST_STEPS, trainer.global_step / self.SHARE))
         if fitted and n_steps:
             with _held_still(pl_module.module, fitted):
-                self._fit(trainer, pl_module, fitted, int(n_steps))
+                self._fit(trainer, pl_module, fitted, n_steps)
 
     def _fit(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, fitted: Sequence[nn.Parameter], n_steps: int

@@ -83,7 +83,12 @@ class Denoiser(nn.Module, ABC):
         return None
 
     def scaled_logs(self) -> list[nn.Parameter]:
-        """What each gene has of its own (:meth:`Head.scaled_logs`), nothing by default."""
+        """What each gene has of its own (:meth:`Head.scaled_logs`).
+
+        Returns
+        -------
+        Logarithms divided by :data:`FAST`, ``(n_genes,)`` each; none by default.
+        """
         return []
 
     @abstractmethod

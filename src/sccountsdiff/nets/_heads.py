@@ -55,7 +55,12 @@ class Head(nn.Module, ABC):
         return None
 
     def scaled_logs(self) -> list[nn.Parameter]:
-        """Logarithms of all that a gene has of its own ``(n_genes,)``, divided by :data:`FAST`; none by default."""
+        """What each gene has of its own, whatever the network says: fitted once more at the end of a training.
+
+        Returns
+        -------
+        Logarithms divided by :data:`FAST`, ``(n_genes,)`` each; none by default.
+        """
         return []
 
     @abstractmethod

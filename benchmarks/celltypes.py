@@ -40,6 +40,7 @@ from _record import Record, arguments, run
 from generation import Ruler
 
 from sccountsdiff import CountsDiff, metrics
+from sccountsdiff.model._refit import RefitGenes
 
 DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", "onek1k_sub")
 ZEROS = {f"countsdiff_zeros_{n}": {"n_steps": n} for n in (5, 20, 200)}
@@ -127,8 +128,6 @@ def countsdiff_model(
 ) -> CountsDiff:
     """Return CountsDiff fitted to the labelled training cells, with one of the heads."""
     from _training import QUIET, prepare
-
-    from sccountsdiff.model._refit import RefitGenes
 
     prepare(seed)
     train = split(data, seed)[0].copy()

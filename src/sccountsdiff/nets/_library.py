@@ -219,7 +219,7 @@ class Library(nn.Module, ABC):
             return rate
         dead = 1 - alpha if given.measured is None else (1 - alpha) * given.measured
         fresh = self.total(rate if given.measured is None else rate * given.measured)
-        expected = dead * fresh if dead.shape[-1] == 1 else self.weighted(dead, rate)
+        expected = dead * fresh if dead.shape[-1] == 1 else self.weighted(dead.expand_as(rate), rate)
         library = given.total.nan_to_num(0.0)
         missing = (library - self.total(x_t)).clamp_min(0)
         found = _TOTAL_PRIOR * fresh / library.clamp_min(1) + expected

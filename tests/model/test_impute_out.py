@@ -45,7 +45,7 @@ def dense(returned):
 
 
 # What a file can hold is tested on both kinds in tests/data; here each request goes to one of them.
-@pytest.mark.parametrize(("request_", "ending"), zip(REQUESTS.values(), cycle(READERS)), ids=REQUESTS)
+@pytest.mark.parametrize(("request_", "ending"), list(zip(REQUESTS.values(), cycle(READERS))), ids=REQUESTS)
 def test_files_hold_the_numbers_of_memory(trained, data, tmp_path, request_, ending):
     path = tmp_path / f"imputed{ending}"
     assert trained.impute(data, out=path, batch_size=64, **request_) is None

@@ -179,7 +179,8 @@ def test_names_of_all_cells_are_not_copied():
     assert taken(names, np.arange(3)) is names
     assert list(taken(names, np.array([2, 1, 0]))) == ["c", "b", "a"]
     assert list(taken(names, np.array([0, 1]))) == ["a", "b"]
-    assert bare(names, pd.Index(["gene"])).obs_names is names
+    found = bare(names, pd.Index(["gene"])).obs_names
+    assert found is names or found.array is names.array  # pandas 3 hands out views
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])

@@ -226,7 +226,8 @@ def _open_h5ad(path: Path, mode: str) -> Iterator[Any]:
 
 @contextmanager
 def _open_zarr(path: Path, mode: str) -> Iterator[Any]:
-    yield zarr.open_group(str(path), mode=mode, zarr_format=ad.settings.zarr_write_format if mode == "w" else None)
+    version = getattr(ad.settings, "zarr_write_format", 3)  # AnnData 0.14 will know 3 only
+    yield zarr.open_group(str(path), mode=mode, zarr_format=version if mode == "w" else None)
 
 
 _OPENERS = {".zarr": _open_zarr, ".h5ad": _open_h5ad}

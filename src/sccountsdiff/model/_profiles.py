@@ -111,7 +111,7 @@ def wanted_profile(profile: pd.Series, genes: pd.Index) -> Tensor:
         raise ValueError(
             f"profile must be the mean of log1p(CP10k), at least 0; it is not for {listed(profile.index[wrong])}."
         )
-    return torch.as_tensor(profile.reindex(genes).to_numpy(dtype=float))
+    return torch.tensor(profile.reindex(genes).to_numpy(dtype=float))
 
 
 def effective_members(key: CombinationKey, codes: Tensor, control: int) -> Tensor:

@@ -17,7 +17,8 @@ components of log1p(CP10k) fitted on training cells:
 
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
 the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states,
-``as_trained`` the laws of the genes as dropout taught them, not fitted once more at the end.
+``as_trained`` is the network as the epochs leave it, without what follows them, and ``unpolished`` has the laws of its
+genes fitted once more, but was not trained without dropout.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -40,6 +41,7 @@ from _record import Record, arguments, run
 from generation import Ruler
 
 from sccountsdiff import CountsDiff, metrics
+from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._refit import RefitGenes
 
 DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", "onek1k_sub")
@@ -53,7 +55,12 @@ CONJUGATE = {"countsdiff_conjugate_zeros_20": {"n_steps": 20}}
 CONJUGATE["countsdiff_conjugate_empirical_4"] = {"n_steps": 4, "start": "empirical"}
 AS_TRAINED = {"countsdiff_as_trained_zeros_20": {"n_steps": 20}}
 AS_TRAINED["countsdiff_as_trained_empirical_4"] = {"n_steps": 4, "start": "empirical"}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED
+UNPOLISHED = {"countsdiff_unpolished_zeros_20": {"n_steps": 20}}
+UNPOLISHED["countsdiff_unpolished_empirical_4"] = {"n_steps": 4, "start": "empirical"}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED
+FINISH = dict.fromkeys(AS_TRAINED, (CalibrateDispersion,)) | dict.fromkeys(
+    UNPOLISHED, (RefitGenes, CalibrateDispersion)
+)
 TRIVIAL = ("shuffled", "nb")
 SCVI = ("scvi_posterior", "scvi_prior")
 METHODS = ("real", *TRIVIAL, *OURS, *SCVI)
@@ -124,16 +131,16 @@ def split(data: str, seed: int) -> tuple[ad.AnnData, TypeRuler]:
 
 @functools.lru_cache(maxsize=1)
 def countsdiff_model(
-    data: str, seed: int, max_epochs: int | None, head: str = "mixture", refit: bool = True
+    data: str, seed: int, max_epochs: int | None, head: str = "mixture", finish: tuple[type, ...] = CountsDiff._finish
 ) -> CountsDiff:
-    """Return CountsDiff fitted to the labelled training cells, with one of the heads."""
+    """Return CountsDiff fitted to the labelled training cells, with one of the heads, and what follows the epochs."""
     from _training import QUIET, prepare
 
     prepare(seed)
     train = split(data, seed)[0].copy()
     CountsDiff.setup_anndata(train, labels_key="label")
     model = CountsDiff(train, head=head)
-    with mock.patch.object(RefitGenes, "N_CELLS", RefitGenes.N_CELLS if refit else 0):
+    with mock.patch.object(CountsDiff, "_finish", finish):
         model.train(max_epochs=max_epochs, **QUIET)
     return model
 
@@ -199,7 +206,7 @@ def main() -> None:
         if method in SCVI:
             return ruler.scores(scvi_cells(method, scvi_model(data, seed, options.max_epochs), seed), labels)
         head = "conjugate" if method in CONJUGATE else "mixture"
-        model = countsdiff_model(data, seed, options.max_epochs, head, method not in AS_TRAINED)
+        model = countsdiff_model(data, seed, options.max_epochs, head, FINISH.get(method, CountsDiff._finish))
         start = time.perf_counter()
         cells = countsdiff_cells(method, model, seed)
         seconds = time.perf_counter() - start

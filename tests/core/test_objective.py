@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from oracles import NegativeBinomialOracle, PoissonOracle
@@ -16,6 +18,7 @@ from sccountsdiff.objective import (
     Objective,
     PaperWeighting,
     ScheduledSurvival,
+    Taught,
     UniformSurvival,
     bound,
 )
@@ -108,6 +111,31 @@ def test_any_schedule_with_its_importance_gives_the_same_loss(name):
     }
     scheduled, uniform = losses.values()
     assert abs(scheduled.mean() - uniform.mean()) < 4 * scheduled.std() / 200 + 0.02
+
+
+def test_a_teacher_that_knows_the_truth_tells_the_same_with_less_noise():
+    """The mean of what is expected of whole cells, given what is left of them, is what is expected given that."""
+    truth, student = NegativeBinomialOracle(3.0, 0.7), NegativeBinomialOracle(2.0, 2.0)
+    counts = torch.tensor(truth.law.rvs((40_000, 1), random_state=1), dtype=torch.float32)
+    plain = Objective(Thinning(), UniformSurvival(log_fraction=0.0), BoundWeighting())
+    own, told = (
+        objective.loss(student, counts, {}, generator=generator())
+        for objective in (plain, replace(plain, weigh=Taught(truth, share=1.0)))
+    )
+    gap = own - told  # the same thinnings
+    assert gap.mean().abs() < 4 * gap.std() / 200
+    assert told.std() < 0.8 * own.std()
+
+
+def test_a_teacher_is_not_shown_what_was_not_measured():
+    counts = torch.poisson(torch.full((64, 6), 4.0), generator=generator())
+    observed = torch.ones(64, 6, dtype=torch.bool)
+    observed[:, 2] = False
+    torch.manual_seed(0)
+    objective = Objective(Thinning(), UniformSurvival(), BoundWeighting(), weigh=Taught(GeneMLP(6).eval()))
+    junk = counts.where(observed, 7.0)
+    losses = [objective.loss(PoissonOracle(3.0), x, {}, observed, generator()) for x in (counts * observed, junk)]
+    torch.testing.assert_close(*losses)
 
 
 def test_weightings():

@@ -13,6 +13,7 @@ from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
 from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
+from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._rate import OneCycle, default_rate
 from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.nets import FAST
@@ -278,6 +279,38 @@ def test_a_refit_changes_the_laws_of_genes_and_nothing_else(model, quick_train):
     changed = {name for name, value in model.module.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"denoiser.head.scaled_log_theta", "denoiser.head.scaled_log_factor"}
     assert learned == {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
+
+
+def test_a_polish_helps_where_dropout_did_harm(make_adata, quick_train, monkeypatch):
+    monkeypatch.setattr(CountsDiff, "_finish", (RefitGenes,))
+    adata = make_adata(800)
+    CountsDiff.setup_anndata(adata, layer="counts")
+    model = quick_train(CountsDiff(adata, n_hidden=16, dropout=0.5), 60, train_size=0.5)
+    held_out = model.validation_indices
+    laws = [logs.clone() for logs in model.module.denoiser.scaled_logs()]
+    before = model.get_elbo(indices=held_out)
+    finish_again(Polish(), model)
+    assert model.get_elbo(indices=held_out) < before
+    for now, then in zip(model.module.denoiser.scaled_logs(), laws, strict=True):
+        torch.testing.assert_close(now, then)
+
+
+def test_a_polish_that_does_harm_is_undone(model, quick_train, monkeypatch):
+    quick_train(model, 6)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    monkeypatch.setattr(Polish, "RATE", 100.0)
+    finish_again(Polish(), model)
+    torch.testing.assert_close(dict(model.module.state_dict()), before)
+
+
+@pytest.mark.parametrize("head", ["poisson", "softplus"])
+def test_heads_without_a_law_of_whole_cells_are_not_polished(make_adata, quick_train, head):
+    adata = make_adata()
+    CountsDiff.setup_anndata(adata, layer="counts")
+    model = quick_train(CountsDiff(adata, n_hidden=8, head=head), 2)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    finish_again(Polish(), model)
+    torch.testing.assert_close(dict(model.module.state_dict()), before)
 
 
 def test_frozen_dispersions_are_not_calibrated(model, quick_train):

@@ -110,7 +110,7 @@ class KeepBest(Callback):
             self.best, self.best_state, self.n_worse = bounds, self.averaging.averaged_state(), 0
             self.best_step = trainer.global_step if self.stop_at is None else self.best_step
         else:
-            self.n_worse = self.n_worse + 1 if _is_worse(bounds, self.best) else 0
+            self.n_worse = self.n_worse + 1 if is_worse(bounds, self.best) else 0
         if self.stop_at is None and self.stop and self.n_worse >= self.patience:
             self._cool_down(trainer, pl_module)
         elif self.stop_at is not None and trainer.global_step >= self.stop_at:
@@ -128,7 +128,7 @@ class KeepBest(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go back to the best weights if the last ones are worse."""
-        if self.best is not None and self.last is not None and _is_worse(self.last, self.best):
+        if self.best is not None and self.last is not None and is_worse(self.last, self.best):
             pl_module.module.load_state_dict(self.best_state)
 
     def state_dict(self) -> dict[str, Any]:
@@ -210,7 +210,7 @@ class SaveAveraged(SaveCheckpoint):
             super()._remove_checkpoint(trainer, filepath)
 
 
-def _is_worse(bounds: Tensor, best: Tensor) -> bool:
+def is_worse(bounds: Tensor, best: Tensor) -> bool:
     """Whether ``bounds`` exceed ``best`` by more than the standard error of their difference."""
     difference = bounds - best
     error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else torch.zeros(())

@@ -8,6 +8,9 @@ from anndata import AnnData
 
 from sccountsdiff.model._base import DiffusionModel
 from sccountsdiff.model._blocks import rehearsal_of
+from sccountsdiff.model._calibration import CalibrateDispersion
+from sccountsdiff.model._polish import Polish
+from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
 from sccountsdiff.process import Thinning
 
@@ -55,6 +58,8 @@ class CountsDiff(DiffusionModel):
     >>> model.impute()  # adata.layers["imputed"]
     >>> cells = model.generate({"cell_type": "CD19+ B"}, n_cells=200)
     """
+
+    _finish = (RefitGenes, Polish, RefitGenes, CalibrateDispersion)
 
     def __init__(
         self,

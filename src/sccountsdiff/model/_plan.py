@@ -103,21 +103,26 @@ class DiffusionTrainingPlan(TrainingPlan):
         self.log("train_loss", mean, prog_bar=True, sync_dist=True)
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Bound of each cell of the minibatch."""
+        """Remember the bound of each cell of the minibatch."""
+        self._bounds.append(self.bounds(batch, batch_idx))
+
+    def bounds(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Bound of each cell of a held-out minibatch; the same survivals and thinning each time."""
         n_samples = min(8, max(2, _VALIDATION_PASSES // max(self.n_obs_validation or 1, 1)))
         generator = torch.Generator(self.device).manual_seed(_VALIDATION_SEED + batch_idx)
-        self._bounds.append(self.module.bound(self.module.cells(batch), n_samples, generator).mean(0))
+        return self.module.bound(self.module.cells(batch), n_samples, generator).mean(0)
+
+    def gathered(self, bounds: list[Tensor]) -> Tensor:
+        """Bounds of the cells of several minibatches and of all processes, which so decide the same."""
+        own = torch.cat(bounds).float()
+        return (torch.cat(gather_all_tensors(own)) if self.trainer.world_size > 1 else own).cpu()
 
     def on_validation_epoch_end(self) -> None:
         """Log the bound."""
         if not self._bounds:
             return
-        bounds = torch.cat(self._bounds).float()
-        if self.trainer.world_size > 1:  # all processes see the same bounds, and decide the same
-            bounds = torch.cat(gather_all_tensors(bounds))
-        self.held_out_bounds = bounds.cpu()
-        self._bounds = []
-        mean = bounds.mean()
+        self.held_out_bounds, self._bounds = self.gathered(self._bounds), []
+        mean = self.held_out_bounds.mean().to(self.device)
         self.log("elbo_validation", mean, prog_bar=True, sync_dist=True)
         self.log("validation_loss", mean, sync_dist=True)
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.callbacks import Callback
 from scvi.data import AnnDataManager
 from scvi.model.base import UnsupervisedTrainingMixin
 
@@ -57,6 +58,8 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
     _data_splitter_cls = CountsDataSplitter
     _training_plan_cls = DiffusionTrainingPlan
     _train_runner_cls = Runner
+    #: What follows the last epoch, in this order.
+    _finish: tuple[type[Callback], ...] = (RefitGenes, CalibrateDispersion)
 
     @devices_dsp.dedent
     def train(
@@ -155,13 +158,12 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
 
         plan_kwargs = dict(plan_kwargs or {})
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))
-        callbacks, finish = [*options.pop("callbacks", ()), averaging], [RefitGenes()]
+        callbacks = [*options.pop("callbacks", ()), averaging]
         stop, patience = options.pop("early_stopping", early_stopping), options.pop("early_stopping_patience", 3)
         if getattr(datamodule, "n_val", 1):
             callbacks.append(KeepBest(averaging, stop, patience))
-            finish.append(CalibrateDispersion())
             options.setdefault("check_val_every_n_epoch", max(1, max_epochs // _VALIDATIONS))
-        callbacks += finish
+        callbacks += [stage() for stage in self._finish]
         callbacks += checkpointing(options, callbacks, checkpoint_dir)
 
         with TemporaryDirectory() as scratch, expected_warnings_hidden():

@@ -28,6 +28,7 @@ from sccountsdiff.objective._pattern import (
     UniformSurvival,
 )
 from sccountsdiff.objective._rehearsal import BlockRehearsal, NoRehearsal, Rehearsal, Rehearsals, Scene
+from sccountsdiff.objective._taught import Taught
 from sccountsdiff.objective._weighting import WEIGHTINGS, BoundWeighting, PaperWeighting, Weighting
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "ScheduledSurvival",
     "Survival",
     "SurvivalPattern",
+    "Taught",
     "UniformSurvival",
     "Weighting",
     "bound",

@@ -31,12 +31,15 @@ class Corrupted(NamedTuple):
         What a network sees of it: counts and survivals.
     weight
         Weight of the loss of each entry.
+    seen
+        1 where an entry was measured, else 0; broadcastable to ``x_0``.
     """
 
     x_0: Tensor
     x_t: Tensor
     shown: tuple[Tensor, Tensor]
     weight: Tensor
+    seen: Tensor
 
 
 def weighed_loss(process: Process, denoiser: Denoiser, condition: Condition, cells: Corrupted) -> Tensor:
@@ -79,7 +82,8 @@ class Objective:
     rehearsal
         What cells play that lack some genes.
     weigh
-        How the network is run and its loss weighed: :func:`weighed_loss`, as it is or compiled (:meth:`compiled`).
+        How the network is run and its loss weighed: :func:`weighed_loss`, as it is or compiled (:meth:`compiled`), or
+        :class:`Taught`.
     """
 
     process: Process
@@ -141,7 +145,7 @@ class Objective:
         x_t = self.process.corrupt(x_0, alpha, generator)
         weight = self.weighting.weight(alpha).expand_as(x_0)
         weight = weight if observed is None else weight * observed
-        cells = Corrupted(x_0, x_t, self.process.shown(x_t, alpha), weight)
+        cells = Corrupted(x_0, x_t, self.process.shown(x_t, alpha), weight, _seen(x_0, observed))
         return self.weigh(self.process, denoiser, condition, cells) * survival.importance.squeeze(-1)
 
 
@@ -149,6 +153,11 @@ def _per_entry(alpha: Tensor, x_0: Tensor) -> Tensor:
     """Survivals ``(n_cells, 1)`` or ``(n_cells, n_entries)`` in the shape of the counts, whatever that is."""
     trailing = x_0.shape[1:] if alpha.shape[-1] > 1 else [1] * (x_0.dim() - 1)
     return alpha.reshape(len(x_0), *trailing)
+
+
+def _seen(x_0: Tensor, observed: Tensor | None) -> Tensor:
+    """1 where an entry was measured, else 0; broadcastable to the counts."""
+    return x_0.new_ones(()).expand(len(x_0), *[1] * (x_0.dim() - 1)) if observed is None else observed.to(x_0)
 
 
 def _drop_library(condition: Condition, probability: float, generator: torch.Generator | None) -> Condition:
@@ -198,8 +207,7 @@ def bound(
     -------
     ``(n_samples, n_cells)``; the mean over samples is an unbiased estimate of the bound of each cell.
     """
-    n_cells = len(x_0)
-    seen = x_0.new_ones(()).expand(n_cells, *[1] * (x_0.dim() - 1)) if observed is None else observed.to(x_0)
+    n_cells, seen = len(x_0), _seen(x_0, observed)
     x_0 = x_0 * seen
     reference = denoiser(*process.reference(x_0, seen), condition)
     shift = torch.rand(n_cells, 1, generator=generator, device=x_0.device)

@@ -13,6 +13,7 @@ from sccountsdiff.objective import (
     PATTERNS,
     WEIGHTINGS,
     BoundWeighting,
+    Corrupted,
     EntrywiseSurvival,
     MixtureSurvival,
     Objective,
@@ -22,7 +23,7 @@ from sccountsdiff.objective import (
     UniformSurvival,
     bound,
 )
-from sccountsdiff.process import SCHEDULES, Thinning
+from sccountsdiff.process import SCHEDULES, Shown, Thinning
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -128,13 +129,15 @@ def test_a_teacher_that_knows_the_truth_tells_the_same_with_less_noise():
 
 
 def test_a_teacher_is_not_shown_what_was_not_measured():
-    counts = torch.poisson(torch.full((64, 6), 4.0), generator=generator())
-    observed = torch.ones(64, 6, dtype=torch.bool)
-    observed[:, 2] = False
     torch.manual_seed(0)
-    objective = Objective(Thinning(), UniformSurvival(), BoundWeighting(), weigh=Taught(GeneMLP(6).eval()))
-    junk = counts.where(observed, 7.0)
-    losses = [objective.loss(PoissonOracle(3.0), x, {}, observed, generator()) for x in (counts * observed, junk)]
+    counts, taught = torch.poisson(torch.full((64, 6), 4.0)), Taught(GeneMLP(6).eval())
+    seen = torch.ones(64, 6)
+    seen[:, 2] = 0
+    x_t = Thinning().corrupt(counts, 0.5 * seen)
+    losses = [
+        taught(Thinning(), PoissonOracle(3.0), {}, Corrupted(x_0, x_t, Shown(x_t, 0.5 * seen), seen, seen))
+        for x_0 in (counts, counts.where(seen > 0, 7.0))
+    ]
     torch.testing.assert_close(*losses)
 
 

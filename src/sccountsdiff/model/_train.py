@@ -83,10 +83,11 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         """Train the model.
 
         The bound on held-out cells is watched under averaged weights; at the end the model holds the best weights seen,
-        unless the last ones are as good within the Monte-Carlo error. Then what each gene has of its own (dispersion,
-        outliers) is fitted once more to the finished network, without dropout, and all dispersions are scaled by one
-        factor, so that intervals of hidden entries cover the held-out cells as often as they say. ``Ctrl-C`` ends the
-        training and keeps what was learned.
+        unless the last ones are as good within the Monte-Carlo error. Some more steps without dropout follow, at most a
+        third as many each time: what each gene has of its own (dispersion, outliers) is fitted to the finished network;
+        the network of a :class:`~sccountsdiff.CountsDiff` is polished, and the genes are fitted again. All dispersions
+        are scaled by one factor at last, so that intervals of hidden entries cover the held-out cells as often as they
+        say. ``Ctrl-C`` ends the training and keeps what was learned.
 
         Parameters
         ----------

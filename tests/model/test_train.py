@@ -303,6 +303,35 @@ def test_a_polish_that_does_harm_is_undone(model, quick_train, monkeypatch):
     torch.testing.assert_close(dict(model.module.state_dict()), before)
 
 
+@pytest.mark.parametrize("stage", [RefitGenes, Polish])
+def test_an_interruption_after_the_last_epoch_keeps_what_was_finished(model, quick_train, monkeypatch, stage):
+    """The epochs and stages that were over; nothing of the one that was interrupted."""
+    states = []
+
+    class Watched(stage):
+        def on_train_end(self, trainer, pl_module):
+            states.append({name: value.clone() for name, value in model.module.state_dict().items()})
+            super().on_train_end(trainer, pl_module)
+
+        def prior(self, module, learned):
+            calls, nats = [], super().prior(module, learned)
+
+            def interrupted():
+                calls.append(1)
+                if len(calls) == 5:
+                    raise KeyboardInterrupt
+                return nats()
+
+            return interrupted
+
+    monkeypatch.setattr(CountsDiff, "_finish", (CalibrateDispersion, Watched))
+    with pytest.warns(UserWarning, match="interrupted in epoch 10 of 10"):
+        quick_train(model, 10)
+    torch.testing.assert_close(dict(model.module.state_dict()), states[0])
+    assert model.is_trained
+    assert all(parameter.requires_grad for parameter in model.module.parameters())
+
+
 @pytest.mark.parametrize("head", ["poisson", "softplus"])
 def test_heads_without_a_law_of_whole_cells_are_not_polished(make_adata, quick_train, head):
     adata = make_adata()

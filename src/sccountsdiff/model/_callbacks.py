@@ -36,7 +36,7 @@ class AverageWeights(WeightAveraging):
         super().__init__(use_buffers=False, multi_avg_fn=self._average)
         self.decay = decay
         self.every = every
-        self._swapped = False
+        self._in_use = False
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """Whether to update after step ``step_idx``."""
@@ -60,11 +60,16 @@ class AverageWeights(WeightAveraging):
 
     def _swap_models(self, pl_module: pl.LightningModule) -> None:
         super()._swap_models(pl_module)
-        self._swapped = not self._swapped
+        self._in_use = not self._in_use
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The model keeps the averaged weights."""
+        super().on_train_end(trainer, pl_module)
+        self._in_use = True
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """An interrupted training keeps the averaged weights."""
-        if self._average_model is not None and not self._swapped:
+        """An interrupted training keeps the averaged weights, and what has followed them."""
+        if self._average_model is not None and not self._in_use:
             self._copy_average_to_current(pl_module)
 
 

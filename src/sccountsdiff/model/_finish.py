@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice, repeat
@@ -19,10 +19,10 @@ from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.objective import Objective
 
 
-class Finish(Callback):
+class Finish(Callback, ABC):
     """Train some parameters of a finished model a little more, without dropout.
 
-    The learning rate rises over a few steps, then comes down to zero.
+    The learning rate rises over a few steps, then comes down to zero. An interruption leaves them as they were.
     """
 
     #: Cells to go through, and the most minibatches.
@@ -58,7 +58,7 @@ class Finish(Callback):
         n_batches = self.N_CELLS * trainer.num_training_batches / n_cells
         n_steps = math.ceil(min(n_batches, self.MOST_STEPS, trainer.global_step / self.SHARE))
         if learned and n_steps:
-            with _others_held(module, learned):
+            with _others_held(module, learned), _undone_if_interrupted(learned):
                 self._train(trainer, pl_module, learned, n_steps)
 
     def _train(
@@ -94,3 +94,15 @@ def _others_held(module: nn.Module, learned: Sequence[nn.Parameter]) -> Iterator
         for parameter in held:
             parameter.requires_grad_(True)
         module.train(was_training)
+
+
+@contextmanager
+def _undone_if_interrupted(learned: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Parameters that are as before if a user interrupts: half-way, at a high learning rate, they are good for nothing."""
+    before = [parameter.detach().clone() for parameter in learned]
+    try:
+        yield
+    except KeyboardInterrupt:
+        for parameter, value in zip(learned, before, strict=True):
+            parameter.data.copy_(value)
+        raise

@@ -17,8 +17,9 @@ components of log1p(CP10k) fitted on training cells:
 
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
 the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states,
-``as_trained`` is the network as the epochs leave it, without what follows them, and ``unpolished`` has the laws of its
-genes fitted once more, but was not trained without dropout.
+``as_trained`` is the network as the epochs leave it, without what follows them, ``unpolished`` has the laws of its
+genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks only the last step, in which what is
+expected of each gene in a label is matched to what was counted.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -42,6 +43,7 @@ from generation import Ruler
 
 from sccountsdiff import CountsDiff, metrics
 from sccountsdiff.model._calibration import CalibrateDispersion
+from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
 
 DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", "onek1k_sub")
@@ -57,9 +59,13 @@ AS_TRAINED = {"countsdiff_as_trained_zeros_20": {"n_steps": 20}}
 AS_TRAINED["countsdiff_as_trained_empirical_4"] = {"n_steps": 4, "start": "empirical"}
 UNPOLISHED = {"countsdiff_unpolished_zeros_20": {"n_steps": 20}}
 UNPOLISHED["countsdiff_unpolished_empirical_4"] = {"n_steps": 4, "start": "empirical"}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED
-FINISH = dict.fromkeys(AS_TRAINED, (CalibrateDispersion,)) | dict.fromkeys(
-    UNPOLISHED, (RefitGenes, CalibrateDispersion)
+UNMATCHED = {"countsdiff_unmatched_zeros_20": {"n_steps": 20}}
+UNMATCHED["countsdiff_unmatched_empirical_4"] = {"n_steps": 4, "start": "empirical"}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED | UNMATCHED
+FINISH = (
+    dict.fromkeys(AS_TRAINED, (CalibrateDispersion,))
+    | dict.fromkeys(UNPOLISHED, (RefitGenes, CalibrateDispersion))
+    | dict.fromkeys(UNMATCHED, (RefitGenes, Polish, RefitGenes, CalibrateDispersion))
 )
 TRIVIAL = ("shuffled", "nb")
 SCVI = ("scvi_posterior", "scvi_prior")

@@ -78,7 +78,9 @@ class TestEveryNet:
         counts, condition = cells(64)
         net = make(denoiser, head)
         Objective(Absorbing(), MixtureSurvival(), BoundWeighting()).loss(net, counts, condition).mean().backward()
-        assert [name for name, p in net.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()] == []
+        learned = {name: p.grad for name, p in net.named_parameters() if p.requires_grad}
+        assert [name for name, grad in learned.items() if grad is None or not torch.isfinite(grad).all()] == []
+        assert {name.split(".")[0] for name, p in net.named_parameters() if not p.requires_grad} == {"offsets"}
 
     @pytest.mark.parametrize("process", PROCESSES)
     def test_every_process_trains_it_and_one_gene_or_one_cell_is_enough(self, denoiser, head, process):
@@ -140,7 +142,7 @@ def test_the_conjugate_head_is_the_gamma_poisson_posterior():
     unsized = {k: v for k, v in condition.items() if k != LIBRARY_SIZE}
     posterior = net(counts, alpha, unsized)
     head = net.head
-    mu = head.sized(net.to_logits(net.embed(counts, alpha, unsized)), counts, alpha, None)
+    mu = head.sized(net.logits(counts, alpha, unsized), counts, alpha, None)
     torch.testing.assert_close(posterior.rate, (head.theta + counts) / (head.theta / mu + alpha))
     torch.testing.assert_close(posterior.shape, head.theta + counts)
 
@@ -153,7 +155,7 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
     alpha = torch.rand(2, N_GENES)
     unsized = {k: v for k, v in condition.items() if k != LIBRARY_SIZE}
     posterior, head = net(counts, alpha, unsized), net.head
-    mu = head.sized(net.to_logits(net.embed(counts, alpha, unsized)), counts, alpha, None)
+    mu = head.sized(net.logits(counts, alpha, unsized), counts, alpha, None)
     rate = torch.logspace(-40, 4, 6_000, dtype=torch.float64).view(-1, 1, 1)
     factor = torch.stack([torch.ones(N_GENES), head.log_factor.exp()]).view(2, 1, 1, -1)
     law = torch.distributions.Gamma(head.theta.double(), (head.theta / (factor * mu)).double())

@@ -13,6 +13,7 @@ from sccountsdiff import CountsDiff
 from sccountsdiff.model import SaveAveraged, default_max_epochs
 from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._callbacks import AverageWeights, KeepBest, SaveLast
+from sccountsdiff.model._match import MatchTotals, most_probable
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._rate import OneCycle, default_rate
 from sccountsdiff.model._refit import RefitGenes
@@ -177,16 +178,15 @@ def test_sharding_strategies_are_refused(model, where, strategy):
         model.train(1, **kwargs)
 
 
-def test_raw_checkpoints_are_refused_and_averaged_ones_written(model, quick_train, tmp_path):
+def test_raw_checkpoints_are_refused_and_averaged_ones_written(model, quick_train, tmp_path, monkeypatch):
     from scvi.train import SaveCheckpoint
 
     with pytest.raises(ValueError, match="raw weights"):
         quick_train(model, 1, callbacks=[SaveCheckpoint(dirpath=str(tmp_path / "raw"))])
+    monkeypatch.setattr(CountsDiff, "_finish", ())  # what follows the last checkpoint
     saving = SaveAveraged(dirpath=str(tmp_path / "averaged"), monitor="validation_loss")
     quick_train(model, 4, callbacks=[saving], enable_checkpointing=True)
     saved = CountsDiff.load(saving.best_model_path, adata=model.adata, accelerator="cpu")
-    with torch.no_grad():  # the dispersions are calibrated after the last checkpoint
-        saved.module.denoiser.scaled_log_dispersion().copy_(model.module.denoiser.scaled_log_dispersion())
     expected = saved.get_elbo(indices=model.validation_indices, seed=0).nats
     assert expected == pytest.approx(model.get_elbo(indices=model.validation_indices, seed=0).nats, rel=1e-3)
 
@@ -303,6 +303,65 @@ def test_a_polish_that_does_harm_is_undone(model, quick_train, monkeypatch):
     torch.testing.assert_close(dict(model.module.state_dict()), before)
 
 
+def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_train, monkeypatch):
+    """What the mean of a gene has wrong everywhere, or in one type, is put right."""
+    adata = make_adata(0, 3000)
+    CountsDiff.setup_anndata(adata, layer="counts", labels_key="cell_type")
+    monkeypatch.setattr(CountsDiff, "_finish", ())
+    monkeypatch.setattr(MatchTotals, "SPREAD", 0.5)
+    model = quick_train(CountsDiff(adata, n_hidden=8), 8, train_size=1.0)
+    finish_again(MatchTotals(), model)
+    denoiser = model.module.denoiser
+    everyone, types = (FAST * table.weight for table in (denoiser.offsets.everyone, *denoiser.offsets.tables))
+    everyone, types = everyone.clone(), types.clone()
+    denoiser.to_logits.bias.data[2] += 0.4
+    denoiser.offsets.tables[0].weight.data[1, 5] -= 0.4 / FAST
+    types[1, 5] -= 0.4
+    network = {name: value.clone() for name, value in model.module.state_dict().items() if "offsets" not in name}
+    finish_again(MatchTotals(), model)
+    now = FAST * denoiser.offsets.everyone.weight, FAST * denoiser.offsets.tables[0].weight
+    change = now[0] - everyone + now[1] - types  # of each type
+    torch.testing.assert_close(change[:, 2], torch.full((3,), -0.4), atol=0.15, rtol=0)
+    torch.testing.assert_close(change[:, 5], torch.tensor([0.0, 0.4, 0.0]), atol=0.15, rtol=0)
+    assert change[:, [10, 15, 20]].abs().max() < 0.15
+    torch.testing.assert_close({name: model.module.state_dict()[name] for name in network}, network)
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected", "squares", "before", "after"),
+    [
+        (100.0, 1000.0, 1000.0, 0.0, 100 / 1400),  # 1000 molecules weigh as much as a prior worth 1 / 0.05^2 = 400
+        (0.0, 1000.0, 1000.0, 100 / 1400, 100 / 1400 * 1000 / 1400),  # what is matched must also be probable
+        (100.0, 1000.0, 10_000.0, 0.0, 100 / 5000),  # all of it in one cell
+        (-2.0, 2.0, 0.1, 0.0, -2 / 402),  # hardly expected, never seen
+        (50.0, 0.0, 2500.0, 0.0, 0.0),
+        (0.0, 0.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_offsets_are_as_large_as_the_counts_can_tell(missing, expected, squares, before, after):
+    sums = torch.tensor([missing, expected, squares]).reshape(3, 1, 1)
+    found = most_probable(sums, torch.tensor([[before]]), spread=0.05)
+    assert found.item() == pytest.approx(after, rel=1e-4, abs=1e-6)
+
+
+def test_totals_of_perturbations_given_together_are_matched(make_adata, quick_train, monkeypatch):
+    adata = make_adata(0, 3000)
+    adata.obs["drug"] = np.resize(["control", "A", "B", "A+B"], adata.n_obs)
+    CountsDiff.setup_anndata(adata, layer="counts", perturbation_key="drug", control="control")
+    monkeypatch.setattr(CountsDiff, "_finish", ())
+    monkeypatch.setattr(MatchTotals, "SPREAD", 0.5)
+    model = quick_train(CountsDiff(adata, n_hidden=8), 8, train_size=1.0)
+    finish_again(MatchTotals(), model)
+    offsets = model.module.denoiser.offsets
+    (key,), (table,) = offsets.keys, offsets.tables
+    sets = {"drug": torch.tensor([key.encode(members) for members in ({0}, {1}, {0, 1}, {2})])}
+    before = offsets(torch.zeros(4, 30), sets)
+    table.weight.data[:2, 5] += 0.4 / FAST  # both members of A+B
+    assert (offsets(torch.zeros(4, 30), sets) - before)[2, 5].item() == pytest.approx(0.8)
+    finish_again(MatchTotals(), model)
+    assert (offsets(torch.zeros(4, 30), sets) - before)[:, 5].abs().max() < 0.25
+
+
 @pytest.mark.parametrize("stage", [RefitGenes, Polish])
 def test_an_interruption_after_the_last_epoch_keeps_what_was_finished(model, quick_train, monkeypatch, stage):
     """The epochs and stages that were over; nothing of the one that was interrupted."""
@@ -325,11 +384,12 @@ def test_an_interruption_after_the_last_epoch_keeps_what_was_finished(model, qui
             return interrupted
 
     monkeypatch.setattr(CountsDiff, "_finish", (CalibrateDispersion, Watched))
+    learned = {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
     with pytest.warns(UserWarning, match="interrupted in epoch 10 of 10"):
         quick_train(model, 10)
     torch.testing.assert_close(dict(model.module.state_dict()), states[0])
     assert model.is_trained
-    assert all(parameter.requires_grad for parameter in model.module.parameters())
+    assert learned == {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
 
 
 @pytest.mark.parametrize("head", ["poisson", "softplus"])

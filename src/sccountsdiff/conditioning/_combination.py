@@ -90,6 +90,22 @@ class CombinationKey(Key):
         belongs = torch.zeros(len(value), self.base, device=value.device).scatter_(1, digits, 1.0)
         return belongs[:, 1:]
 
+    def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:
+        """Sum of the rows of the members of each set; zeros where it is null.
+
+        Parameters
+        ----------
+        rows
+            One row for each level, ``(n_levels, width)``.
+        value
+            Codes, one per cell.
+
+        Returns
+        -------
+        ``(n_cells, width)``.
+        """
+        return self.members(self.fill(value, self.is_null(value))).to(rows) @ rows
+
     def encoder(self, width: int) -> nn.Module:
         """Sum of the embeddings of the members."""
         return _SetSum(self, width)

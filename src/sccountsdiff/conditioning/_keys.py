@@ -118,6 +118,23 @@ class CategoricalKey(Key):
         """
         return nn.functional.one_hot(value.long(), self.n_levels).float()
 
+    def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:
+        """The row of each cell's level; zeros where it is null.
+
+        Parameters
+        ----------
+        rows
+            One row for each level, ``(n_levels, width)``.
+        value
+            Codes, one per cell.
+
+        Returns
+        -------
+        ``(n_cells, width)``.
+        """
+        null_last = nn.functional.pad(rows, (0, 0, 0, 1))
+        return nn.functional.embedding(value.long() % (self.n_levels + 1), null_last)
+
     def is_null(self, value: Tensor) -> Tensor:
         """Code -1; any other code outside the table raises ``ValueError`` (on a GPU the look-up itself fails)."""
         outside = (value < -1) | (value >= self.n_levels)

@@ -15,7 +15,7 @@ from scvi import settings
 from scvi.model.base import BaseModelClass
 
 from sccountsdiff.model._compat import devices_dsp, parse_device_args
-from sccountsdiff.model._growth import add_offsets, adopt_weights, keep_known
+from sccountsdiff.model._growth import adopt_weights, keep_known
 from sccountsdiff.model._query import QueryMixin, genes_of, with_genes_of
 from sccountsdiff.model._reference import Reference, reference_of
 from sccountsdiff.model._setup import ConditionSource
@@ -27,8 +27,6 @@ class FineTuneMixin(QueryMixin):
 
     #: Name of a key -> number of its first levels, which training leaves as they are; None if all weights are trained.
     known_levels_: dict[str, int] | None
-    #: Name of a key -> number of levels of the very first reference; those that came later have offsets of genes.
-    first_levels_: dict[str, int] | None
 
     @classmethod
     @devices_dsp.dedent
@@ -117,7 +115,6 @@ class FineTuneMixin(QueryMixin):
     def _start_from(self, reference: Reference, unfrozen: bool) -> None:
         """Take over weights and memory of a reference that knew fewer categories."""
         known = {source.name: len(source.categories) for source in reference.sources}
-        self.first_levels_ = known | (reference.first_levels or {})
         self.known_levels_ = None if unfrozen else known
         self._grow()
         adopt_weights(self.module, reference.weights, known)
@@ -135,9 +132,7 @@ class FineTuneMixin(QueryMixin):
             )
 
     def _grow(self) -> None:
-        """Make room for what new levels learn, and freeze all else if the model was made to be trained that way."""
-        if self.first_levels_ is not None:
-            add_offsets(self.module, self.first_levels_, self.summary_stats.n_vars)
+        """Freeze all but what new levels learn, if the model was made to be trained that way."""
         if self.known_levels_ is not None:
             keep_known(self.module, self.known_levels_)
 

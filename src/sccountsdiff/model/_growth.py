@@ -17,25 +17,8 @@ class _Rows(NamedTuple):
 
     key: str
     table: LevelTable
-    #: Level of the first row.
-    first: int
     #: Where a row starts that nothing is known of; None is the mean of those known.
     start: Tensor | None
-
-
-def add_offsets(module: CountDiffusionModule, first: Mapping[str, int], n_genes: int) -> None:
-    """Give each level from a first one on an offset of each gene (:class:`~sccountsdiff.nets.GeneOffsets`).
-
-    Parameters
-    ----------
-    module
-        The module.
-    first
-        Name of a key -> its first level that has offsets.
-    n_genes
-        Number of genes.
-    """
-    module.denoiser.offsets.extend(module.denoiser.keys, first, n_genes)
 
 
 def adopt_weights(module: CountDiffusionModule, weights: Mapping[str, Tensor], known: Mapping[str, int]) -> None:
@@ -62,7 +45,7 @@ def adopt_weights(module: CountDiffusionModule, weights: Mapping[str, Tensor], k
             grown[name] = torch.cat([adopted, rows.table.weight[len(adopted) :]])
         module.load_state_dict(grown)
         for rows in _rows(module):
-            n_known = max(known[rows.key] - rows.first, 0)
+            n_known = known[rows.key]
             start = rows.table.weight[:n_known].mean(0) if rows.start is None else rows.start
             rows.table.weight[n_known:] = start
 
@@ -78,8 +61,9 @@ def keep_known(module: CountDiffusionModule, known: Mapping[str, int]) -> None:
         Name of a key -> number of its first levels, which stay as they are.
     """
     module.requires_grad_(False)
+    module.denoiser.offsets.everyone.n_kept = 1
     for rows in _rows(module):
-        rows.table.n_kept = max(known[rows.key] - rows.first, 0)
+        rows.table.n_kept = known[rows.key]
         rows.table.weight.requires_grad_(rows.table.n_levels > rows.table.n_kept)
 
 
@@ -105,6 +89,6 @@ def _rows(module: CountDiffusionModule) -> Iterator[_Rows]:
     has_nulls = denoiser.condition_dropout > 0
     for encoder in (part for part in denoiser.modules() if isinstance(part, ConditionEncoder)):
         for key, table, null_token in encoder.tables():
-            yield _Rows(key, table, 0, null_token if has_nulls else None)
+            yield _Rows(key, table, null_token if has_nulls else None)
     for key, table in denoiser.offsets.named_tables().items():
-        yield _Rows(key, table, denoiser.offsets.first[key], torch.zeros(()))
+        yield _Rows(key, table, torch.zeros(()))

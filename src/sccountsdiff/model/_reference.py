@@ -68,11 +68,6 @@ class Reference:
         return self.attributes["is_trained_"]
 
     @property
-    def first_levels(self) -> dict[str, int] | None:
-        """If it was itself made of a reference: number of levels of the very first one, by key."""
-        return self.attributes.get("first_levels_")
-
-    @property
     def population(self) -> Population | None:
         """The cells it was trained on, as it remembers them."""
         return self.attributes["population_"]

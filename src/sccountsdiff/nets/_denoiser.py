@@ -20,6 +20,8 @@ class Denoiser(nn.Module, ABC):
 
     Parameters
     ----------
+    n_genes
+        Number of genes.
     keys
         Condition keys that the network reads.
     condition_dropout
@@ -30,17 +32,17 @@ class Denoiser(nn.Module, ABC):
     library
         What the library sizes of a cell count: all features, unless a subclass says otherwise.
     offsets
-        Offsets of the logits for levels that were added after training; at first there are none.
+        Offsets of the logits of genes for categories, 0 at first.
     """
 
-    def __init__(self, keys: tuple[Key, ...], condition_dropout: float) -> None:
+    def __init__(self, n_genes: int, keys: tuple[Key, ...], condition_dropout: float) -> None:
         super().__init__()
         if not 0 <= condition_dropout < 1:
             raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}.")
         self.keys = tuple(keys)
         self.condition_dropout = condition_dropout
         self.library: Library = OneLibrary(1.0)
-        self.offsets = GeneOffsets()
+        self.offsets = GeneOffsets(self.keys, n_genes)
 
     @abstractmethod
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:

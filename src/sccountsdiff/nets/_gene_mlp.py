@@ -89,7 +89,7 @@ class GeneMLP(HeadedDenoiser):
         library_mean: float | Sequence[float] = 1000.0,
         n_features: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(tuple(keys), condition_dropout)
+        super().__init__(n_genes, tuple(keys), condition_dropout)
         check_shape(n_hidden, n_layers, dropout)
         self.library = make_library(library_mean, n_features)
         log_share = self.library.log_share(n_genes, gene_mean)

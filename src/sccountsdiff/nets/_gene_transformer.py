@@ -105,7 +105,7 @@ class GeneTransformer(HeadedDenoiser):
         library_mean: float | Sequence[float] = 1000.0,
         n_features: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(tuple(keys), condition_dropout)
+        super().__init__(n_genes, tuple(keys), condition_dropout)
         check_shape(n_hidden, n_layers, dropout)
         if n_hidden % n_heads:
             raise ValueError(f"n_heads must divide n_hidden, got {n_heads} heads for a width of {n_hidden}.")

@@ -1,82 +1,102 @@
-"""What sets a new category apart gene by gene: another chemistry captures other genes."""
+"""What sets a category apart gene by gene, whatever else a network knows of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import final
+from collections.abc import Sequence
+from typing import TypeAlias, final
 
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import CategoricalKey, CombinationKey, Condition, Key, LevelTable
 from sccountsdiff.nets._heads import FAST
 
-#: Standard deviation of an offset that is expected beforehand, as a log ratio of shares.
+#: A key with levels.
+LevelKey: TypeAlias = CategoricalKey | CombinationKey
+#: Standard deviation of a learned offset that is expected beforehand, as a log ratio of shares.
 _SPREAD = 0.5
 
 
 @final
 class GeneOffsets(nn.Module):
-    r"""Offsets of the logits of genes, for levels of a key that were added to a trained network.
+    r"""Offsets of the logits of genes: one row for all cells, and one for each level of each key.
 
-    A token can only ask for what the network has learned to do with tokens. How another chemistry captures each gene it
-    has never seen; one number for each gene says it. A rare gene says little of its offset :math:`b`, so that all have a
-    prior :math:`b \sim \mathrm{N}(0, 0.5^2)`. Levels that were known before have no offset: their logits stay exactly
-    what they were.
+    All are 0 at first, and no gradient reaches them. After the training of a network they correct what its mean has
+    wrong in a category. Where a category is added to a trained network, its rows are learned: a token can only ask for
+    what the network has learned to do with tokens, and how another chemistry captures each gene it has never seen. A
+    rare gene says little of its offset :math:`b`, so that learned ones have a prior :math:`b \sim \mathrm{N}(0, 0.5^2)`.
+
+    Parameters
+    ----------
+    keys
+        Keys of the network; those without levels have no offsets.
+    n_genes
+        Number of genes.
+
+    Attributes
+    ----------
+    keys
+        Keys with levels.
+    everyone
+        Offsets of all cells, divided by :data:`FAST` as all others are: a table of one row.
+    tables
+        Offsets of the levels of each key, ``(n_levels, n_genes)``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keys: Sequence[Key], n_genes: int) -> None:
         super().__init__()
-        self.keys: tuple[CategoricalKey | CombinationKey, ...] = ()
-        self.first: dict[str, int] = {}
-        self.tables = nn.ModuleList()
-
-    def extend(self, keys: Sequence[Key], first: Mapping[str, int], n_genes: int) -> None:
-        """Give offsets, at first 0, to some levels.
-
-        Parameters
-        ----------
-        keys
-            Keys of the network.
-        first
-            Name of a key -> its first level that has offsets.
-        n_genes
-            Number of genes.
-        """
-        with_levels = (key for key in keys if isinstance(key, CategoricalKey | CombinationKey))
-        self.keys = tuple(key for key in with_levels if key.n_levels > first.get(key.name, key.n_levels))
-        self.first = dict(first)
-        tables = [LevelTable(key.n_levels - first[key.name], n_genes) for key in self.keys]
-        for table in tables:
-            nn.init.zeros_(table.weight)
-        self.tables = nn.ModuleList(tables)
+        self.keys: tuple[LevelKey, ...] = tuple(key for key in keys if isinstance(key, LevelKey))
+        self.everyone = LevelTable(1, n_genes)
+        self.tables = nn.ModuleList(LevelTable(key.n_levels, n_genes) for key in self.keys)
+        for weight in self.parameters():
+            nn.init.zeros_(weight).requires_grad_(False)
 
     def named_tables(self) -> dict[str, LevelTable]:
         """Read the offsets of each key.
 
         Returns
         -------
-        Name of a key -> its offsets divided by their speed, ``(n_new_levels, n_genes)``.
+        Name of a key -> its table.
         """
         tables = [table for table in self.tables if isinstance(table, LevelTable)]
         return {key.name: table for key, table in zip(self.keys, tables, strict=True)}
 
-    def forward(self, logits: Tensor, condition: Condition) -> Tensor:
-        """Logits ``(n_cells, n_outputs * n_genes)`` with the offsets of the cells' levels added to the first of each gene."""
-        for key, table in zip(self.keys, self.named_tables().values(), strict=True):
-            value = condition.get(key.name)
-            if value is None:
-                continue
-            new = key.members(key.fill(value, key.is_null(value)))[:, self.first[key.name] :]
-            offset = FAST * (new.to(logits.device) @ table.rows())
-            logits = logits + nn.functional.pad(offset, (0, logits.shape[-1] - offset.shape[-1]))
-        return logits
+    def members(self, condition: Condition, n_cells: int) -> list[tuple[LevelTable, Tensor]]:
+        """Which rows of each table the cells have.
 
-    def penalty(self) -> Tensor | float:
-        """Sum the squared offsets on the scale of their prior.
+        Parameters
+        ----------
+        condition
+            Condition of each cell.
+        n_cells
+            Number of cells.
 
         Returns
         -------
-        Negative log prior of all offsets in nats, up to a constant.
+        Tables, that of everyone first, each with 0/1 floats ``(n_cells, n_rows)``; a key that is not given has no row.
         """
-        scaled = [FAST * table.rows() / _SPREAD for table in self.named_tables().values()]
-        return sum((offset.square().sum() / 2 for offset in scaled), 0.0)
+        pairs = [(self.everyone, self.everyone.weight.new_ones(n_cells, 1))]
+        for key, table in zip(self.keys, self.named_tables().values(), strict=True):
+            value = condition.get(key.name)
+            if value is not None:
+                null = key.is_null(value)
+                pairs.append((table, key.members(key.fill(value, null)) * ~null.unsqueeze(-1)))
+        return pairs
+
+    def forward(self, logits: Tensor, condition: Condition) -> Tensor:
+        """Logits ``(n_cells, n_outputs * n_genes)`` with the offsets of the cells added to the first of each gene."""
+        offset = FAST * self.everyone.rows()
+        for key, table in zip(self.keys, self.named_tables().values(), strict=True):
+            if key.name in condition:
+                offset = offset + key.sum_rows(FAST * table.rows(), condition[key.name])
+        others = logits.shape[-1] - offset.shape[-1]
+        return logits + (nn.functional.pad(offset, (0, others)) if others else offset)
+
+    def penalty(self) -> Tensor | float:
+        """Sum the squares of the learned offsets on the scale of their prior.
+
+        Returns
+        -------
+        Negative log prior of them in nats, up to a constant.
+        """
+        learned = [table.rows()[table.n_kept :] for table in self.named_tables().values() if table.weight.requires_grad]
+        return sum(((FAST * rows / _SPREAD).square().sum() / 2 for rows in learned), 0.0)

@@ -325,6 +325,10 @@ def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_
     torch.testing.assert_close(change[:, 5], torch.tensor([0.0, 0.4, 0.0]), atol=0.15, rtol=0)
     assert change[:, [10, 15, 20]].abs().max() < 0.15
     torch.testing.assert_close({name: model.module.state_dict()[name] for name in network}, network)
+    monkeypatch.setattr(MatchTotals, "SPREAD", 0.001)  # offsets are expected where they were, not at 0
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    finish_again(MatchTotals(), model)
+    torch.testing.assert_close(dict(model.module.state_dict()), before, atol=0.01 / FAST, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ class DiffusionModel(MuDataMixin, TrainMixin, SummaryMixin, FineTuneMixin, Marke
         self._mdata = mdata
         self._sources = condition_sources(self.registry)
         self.population_ = None
-        self.known_levels_ = None
+        self.known_levels_, self.unfrozen_ = None, False
 
     def _network(self, denoiser: str, **options: Any) -> Denoiser:
         """A network for the genes and condition keys of the data; options that are None keep its defaults."""

@@ -27,6 +27,8 @@ class FineTuneMixin(QueryMixin):
 
     #: Name of a key -> number of its first levels, which training leaves as they are; None if all weights are trained.
     known_levels_: dict[str, int] | None
+    #: Whether it started from a reference, and all weights are trained: offsets of genes as well.
+    unfrozen_: bool
 
     @classmethod
     @devices_dsp.dedent
@@ -115,7 +117,7 @@ class FineTuneMixin(QueryMixin):
     def _start_from(self, reference: Reference, unfrozen: bool) -> None:
         """Take over weights and memory of a reference that knew fewer categories."""
         known = {source.name: len(source.categories) for source in reference.sources}
-        self.known_levels_ = None if unfrozen else known
+        self.known_levels_, self.unfrozen_ = None if unfrozen else known, unfrozen
         self._grow()
         adopt_weights(self.module, reference.weights, known)
         self.module.eval()
@@ -132,7 +134,8 @@ class FineTuneMixin(QueryMixin):
             )
 
     def _grow(self) -> None:
-        """Freeze all but what new levels learn, if the model was made to be trained that way."""
+        """Say what a model that starts from another one learns: all, or what belongs to new levels."""
+        self.module.denoiser.offsets.tables.requires_grad_(self.unfrozen_)
         if self.known_levels_ is not None:
             keep_known(self.module, self.known_levels_)
 

@@ -29,14 +29,14 @@ class MatchTotals(Callback):
     tell. So cells are thinned once more, and offsets of the logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved
     until sums of expected and of missing molecules agree. Given the sum S of what is missing beyond what is expected,
     the sum E of what is expected and the sum V of the squared differences of the cells, all by category and gene, a
-    prior :math:`\mathrm{N}(0, s^2)` of the offsets, and a variance that is :math:`\phi = V / E` times that of Poisson counts,
-    an offset b becomes :math:`(S + b E) / (E + \phi / s^2)`. A gene of which few molecules were seen, or most of them in
+    prior :math:`\mathrm{N}(0, s^2)` of the changes, and a variance that is :math:`\phi = V / E` times that of Poisson counts,
+    a change b becomes :math:`(S + b E) / (E + \phi / s^2)`. A gene of which few molecules were seen, or most of them in
     few cells, is left as it was.
     """
 
     #: Times that all tables are gone through, each after a pass over so many cells at most.
     ROUNDS, N_CELLS = 3, 25_600
-    #: Standard deviation s of an offset that is expected beforehand.
+    #: Standard deviation s of a change that is expected beforehand.
     SPREAD = 0.05
 
     @torch.no_grad()
@@ -45,45 +45,46 @@ class MatchTotals(Callback):
         module: CountDiffusionModule = pl_module.module
         offsets = module.denoiser.offsets
         tables = [offsets.everyone, *offsets.named_tables().values()]
-        passes = [table for table in tables if table.n_levels > table.n_kept] * self.ROUNDS
+        changes = [(table, torch.zeros_like(table.weight)) for table in tables if table.n_levels > table.n_kept]
         n_batches = math.ceil(self.N_CELLS * trainer.num_training_batches / (pl_module.n_obs_training or 1))
         was_training = module.training
         module.eval()
         silent = trainer.progress_bar_callback is None or not trainer.is_global_zero
-        for table in track(passes, description="Matching totals", disable=silent):
-            self._match(trainer, module, table, n_batches)
+        for table, change in track(changes * self.ROUNDS, description="Matching totals", disable=silent):
+            sums = self._sums(trainer, module, table, n_batches)
+            found = most_probable(sums, change, self.SPREAD)[table.n_kept :]
+            table.weight[table.n_kept :] += (found - change[table.n_kept :]) / FAST
+            change[table.n_kept :] = found
         module.train(was_training)
 
-    def _match(self, trainer: pl.Trainer, module: CountDiffusionModule, table: LevelTable, n_batches: int) -> None:
+    def _sums(self, trainer: pl.Trainer, module: CountDiffusionModule, table: LevelTable, n_batches: int) -> Tensor:
         tally = _Tally(table)
         objective = replace(module.objective, pattern=UniformSurvival(), library_dropout=0.0, weigh=tally)
         for minibatch in islice(trainer.train_dataloader, n_batches):
             module.cell_loss(trainer.strategy.batch_to_device(minibatch), objective)
-        sums = trainer.strategy.reduce(tally.sums, reduce_op="sum")
-        offset = most_probable(sums, FAST * table.weight, self.SPREAD)
-        table.weight[table.n_kept :] = offset[table.n_kept :] / FAST
+        return trainer.strategy.reduce(tally.sums, reduce_op="sum")
 
 
-def most_probable(sums: Tensor, offset: Tensor, spread: float) -> Tensor:
-    """Offsets that are most probable given what was missing.
+def most_probable(sums: Tensor, change: Tensor, spread: float) -> Tensor:
+    """Changes of offsets that are most probable given what was missing.
 
     Parameters
     ----------
     sums
         What is missing beyond what is expected, what is expected, and the sum over cells of the squares of the
         difference, ``(3, n_rows, n_genes)``.
-    offset
-        Offsets under which it is expected, ``(n_rows, n_genes)``.
+    change
+        Changes under which it is expected, ``(n_rows, n_genes)``.
     spread
         Their standard deviation beforehand.
 
     Returns
     -------
-    Offsets, ``(n_rows, n_genes)``, at most 1 in size.
+    Changes, ``(n_rows, n_genes)``, at most 1 in size.
     """
     surplus, expected, squares = sums
     variance = torch.maximum(squares, expected)  # no gene varies less than Poisson counts
-    without = surplus + offset * expected
+    without = surplus + change * expected
     return (without * expected / (expected.square() + variance / spread**2).clamp_min(1e-12)).clamp(-1, 1)
 
 

@@ -147,7 +147,8 @@ def test_vectors_of_perturbations_are_attached_by_name_not_by_position(make_adat
         model = DCM(data, n_hidden=8)
         torch.manual_seed(0)
         for parameter in model.module.parameters():
-            torch.nn.init.normal_(parameter, std=0.1)  # an untrained network ignores its conditions
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.1)  # an untrained network ignores its conditions
         model.is_trained_ = True
         return model.get_elbo(n_samples=2).nats
 

@@ -85,8 +85,8 @@ def test_guidance_exaggerates_a_condition(trained):
         return mean[:10].sum() / mean.sum()
 
     plain = contrast(1.0)
-    assert contrast(3.0) > plain + 0.02
-    assert contrast({"cell_type": 3.0}) > plain + 0.02
+    assert contrast(6.0) > plain + 0.02
+    assert contrast({"cell_type": 6.0}) > plain + 0.02
     assert contrast(0.0) < plain - 0.1
 
 

@@ -136,7 +136,7 @@ class NegativeBinomialTruth(Denoiser):
     share, theta = torch.tensor([0.7, 0.2, 0.1]), 1.5
 
     def __init__(self) -> None:
-        super().__init__((), 0.0)
+        super().__init__(3, (), 0.0)
 
     def forward(self, x_t, alpha, condition):
         prior = self.share * condition[LIBRARY_SIZE].unsqueeze(-1)

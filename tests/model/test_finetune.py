@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from lightning.pytorch.callbacks import Callback
 from mudata import MuData
 
 from sccountsdiff import DCM, CountsDiff
@@ -190,6 +191,18 @@ def test_a_taught_model_is_a_reference_as_well(taught, make_adata, quick_train):
     for batch in ("second", "third"):
         ours, theirs = (counts_of(m, {"batch": batch}) for m in (model, taught))
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_a_frozen_network_speaks_without_dropout(trained, make_adata, quick_train, unfrozen):
+    class Mode(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            modes.add(pl_module.module.training)
+
+    modes: set[bool] = set()
+    model = CountsDiff.load_query_data(make_query(make_adata), trained, accelerator="cpu", unfrozen=unfrozen)
+    quick_train(model, 1, callbacks=[Mode()])
+    assert modes == {unfrozen}
 
 
 def test_unfrozen_trains_all(trained, make_adata, quick_train):

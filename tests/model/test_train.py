@@ -66,6 +66,21 @@ def test_training_lowers_the_held_out_bound_and_keeps_a_history(trained):
     assert len(trained.validation_indices) == 12
 
 
+def test_dropout_is_there_again_when_training_goes_on(model, quick_train, tmp_path):
+    class Mode(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            modes.append(all(module.training for module in pl_module.module.modules()))
+
+    modes: list[bool] = []
+    quick_train(model, 1)
+    quick_train(model, 1, callbacks=[Mode()])
+    model.save(tmp_path / "model")
+    quick_train(CountsDiff.load(tmp_path / "model", adata=model.adata, accelerator="cpu"), 1, callbacks=[Mode()])
+    assert len(modes) == 4
+    assert all(modes)
+    assert not model.module.training
+
+
 def test_seeded_trainings_are_equal(make_adata, quick_train):
     weights = []
     for _ in range(2):

@@ -182,6 +182,9 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
                 callbacks=callbacks,
                 **options,
             )
+            # Lightning leaves modules as they are: a network that was trained or loaded before would lack its dropout.
+            # One that is frozen shall lack it: dropout would blur what the new vectors and offsets are learned from.
+            self.module.train(self.known_levels_ is None)
             runner()
         self.history_ = {name: values.astype(float) for name, values in (self.history_ or {}).items()}
         self._remember_population(None if self.adata is not None else datamodule.train_dataloader())

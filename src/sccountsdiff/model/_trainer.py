@@ -20,6 +20,7 @@ _EXPECTED = (
     "The number of training batches",  # nothing is logged per step
     ".*LeafSpec.*",  # Lightning meets its own deprecations
     "early_stopping was automatically disabled due to the use of DDP",  # KeepBest does it, on all processes
+    r"Found \d+ module\(s\) in eval mode",  # a frozen network, on purpose
 )
 
 

@@ -80,11 +80,12 @@ def test_combinations_without_training_cells_get_the_null(adata, quick_train):
 
 def test_guidance_exaggerates_a_condition(trained):
     def contrast(guidance):
-        cells = trained.generate({"cell_type": "B cell"}, 200, library_size=100, guidance=guidance, seed=0)
+        cells = trained.generate({"cell_type": "B cell"}, 800, library_size=100, guidance=guidance, seed=0)
         mean = np.asarray(cells.X.mean(0)).ravel()
         return mean[:10].sum() / mean.sum()
 
     plain = contrast(1.0)
+    assert plain < contrast(3.0) < contrast(6.0)
     assert contrast(6.0) > plain + 0.02
     assert contrast({"cell_type": 6.0}) > plain + 0.02
     assert contrast(0.0) < plain - 0.1

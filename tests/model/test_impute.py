@@ -106,10 +106,9 @@ def test_the_variance_is_that_of_draws(trained, data, mask):
     np.testing.assert_array_equal(mean, trained.impute(data, mask=mask, layer_added=None))
     assert (variance[~mask] == 0).all()
     assert (variance[mask] > mean[mask]).all()  # more than Poisson counts of that mean
-    draws = dense(trained.impute(data, mask=mask, n_samples=100, n_steps=1, layer_added=None, seed=0))[:, mask]
-    variance = variance[mask]
-    usual = variance <= np.quantile(variance, 0.9)  # the few widest would decide a mean of all: no test could be sharp
-    assert draws.var(0, ddof=1)[usual].mean() == pytest.approx(variance[usual].mean(), rel=0.05)
+    # Many draws: a few wide entries decide the mean.
+    draws = dense(trained.impute(data, mask=mask, n_samples=400, n_steps=1, layer_added=None, seed=0))[:, mask]
+    assert draws.var(0, ddof=1).mean() == pytest.approx(variance[mask].mean(), rel=0.05)
     trained.impute(data, return_variance=True)
     assert {"imputed", "imputed_variance"} <= set(data.layers)
 

@@ -28,6 +28,7 @@ from sccountsdiff.conditioning._keys import (
     ContinuousKey,
     EmbeddingKey,
     Key,
+    LevelKey,
 )
 from sccountsdiff.conditioning._table import LevelTable
 
@@ -48,6 +49,7 @@ __all__ = [
     "Forecasted",
     "Guidance",
     "Key",
+    "LevelKey",
     "LevelTable",
     "Profiles",
     "Scales",

@@ -8,7 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.conditioning._keys import Key
+from sccountsdiff.conditioning._keys import LevelKey
 from sccountsdiff.conditioning._table import LevelTable
 
 #: Combinations are coded in signed 64-bit integers.
@@ -17,7 +17,7 @@ _LARGEST_CODE = 2**63 - 1
 
 @final
 @dataclass(frozen=True)
-class CombinationKey(Key):
+class CombinationKey(LevelKey):
     """A set of levels per cell (perturbations given together), coded as one integer; -1 is null.
 
     The code of ``{i, j, ...}`` with rising levels is ``(i + 1) + (j + 1) * base + ...``, with ``base = n_levels + 1``:
@@ -35,7 +35,6 @@ class CombinationKey(Key):
         One given vector for each level ``(n_levels, dim)``, or None.
     """
 
-    n_levels: int
     vectors: Tensor | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -89,22 +88,6 @@ class CombinationKey(Key):
         digits = torch.stack([value // self.base**place % self.base for place in range(self.max_size)], -1)
         belongs = torch.zeros(len(value), self.base, device=value.device).scatter_(1, digits, 1.0)
         return belongs[:, 1:]
-
-    def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:
-        """Sum of the rows of the members of each set; zeros where it is null.
-
-        Parameters
-        ----------
-        rows
-            One row for each level, ``(n_levels, width)``.
-        value
-            Codes, one per cell.
-
-        Returns
-        -------
-        ``(n_cells, width)``.
-        """
-        return self.members(self.fill(value, self.is_null(value))).to(rows) @ rows
 
     def encoder(self, width: int) -> nn.Module:
         """Sum of the embeddings of the members."""

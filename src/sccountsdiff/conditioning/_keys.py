@@ -85,9 +85,65 @@ class Key(ABC):
         """
 
 
+@dataclass(frozen=True)
+class LevelKey(Key):
+    """A key whose values are levels, one or several.
+
+    Parameters
+    ----------
+    name
+        Name of the key in a condition.
+    n_levels
+        Number of levels.
+    """
+
+    n_levels: int
+
+    @abstractmethod
+    def members(self, value: Tensor) -> Tensor:
+        """Which levels each cell has: 0/1 floats ``(n_cells, n_levels)``.
+
+        Parameters
+        ----------
+        value
+            Codes, one per cell, none of them null.
+        """
+
+    def members_given(self, value: Tensor) -> Tensor:
+        """Which levels each cell has, none where the value is null.
+
+        Parameters
+        ----------
+        value
+            Codes, one per cell.
+
+        Returns
+        -------
+        0/1 floats, ``(n_cells, n_levels)``.
+        """
+        null = self.is_null(value)
+        return self.members(self.fill(value, null)) * ~null.unsqueeze(-1)
+
+    def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:
+        """Sum of the rows of the levels of each cell; zeros where the value is null.
+
+        Parameters
+        ----------
+        rows
+            One row for each level, ``(n_levels, width)``.
+        value
+            Codes, one per cell.
+
+        Returns
+        -------
+        ``(n_cells, width)``.
+        """
+        return self.members_given(value).to(rows) @ rows
+
+
 @final
 @dataclass(frozen=True)
-class CategoricalKey(Key):
+class CategoricalKey(LevelKey):
     """A key with categories, coded 0 to ``n_levels - 1``; -1 is null.
 
     Parameters
@@ -97,8 +153,6 @@ class CategoricalKey(Key):
     n_levels
         Number of categories.
     """
-
-    n_levels: int
 
     def encoder(self, width: int) -> nn.Module:
         """Embedding table."""
@@ -119,19 +173,7 @@ class CategoricalKey(Key):
         return nn.functional.one_hot(value.long(), self.n_levels).float()
 
     def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:
-        """The row of each cell's level; zeros where it is null.
-
-        Parameters
-        ----------
-        rows
-            One row for each level, ``(n_levels, width)``.
-        value
-            Codes, one per cell.
-
-        Returns
-        -------
-        ``(n_cells, width)``.
-        """
+        """The row of each cell's level, looked up: levels may be many."""
         null_last = nn.functional.pad(rows, (0, 0, 0, 1))
         return nn.functional.embedding(value.long() % (self.n_levels + 1), null_last)
 

@@ -24,9 +24,8 @@ from sccountsdiff.process import Process
 class MatchTotals(Callback):
     r"""Let the molecules that a network expects of each gene, in all cells and in each category, be those that there were.
 
-    A network of finite size and training has the mean of most genes wrong by a few per cent in each cell type. A walk
-    back goes on from what it has made, so that generated cells have it wrong by more, and of thousands of cells one can
-    tell. So cells are thinned once more, and offsets of the logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved
+    A network of finite size and training has not quite the mean of each gene in each cell type, and generated cells
+    have it less, since a walk back goes on from what it has made. So cells are thinned once more, and offsets of the logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved
     until sums of expected and of missing molecules agree. Given the sum S of what is missing beyond what is expected,
     the sum E of what is expected and the sum V of the squared differences of the cells, all by category and gene, a
     prior :math:`\mathrm{N}(0, s^2)` of the changes, and a variance that is :math:`\phi = V / E` times that of Poisson counts,

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias, final
+from typing import final
 
 from torch import Tensor, nn
 
-from sccountsdiff.conditioning import CategoricalKey, CombinationKey, Condition, Key, LevelTable
+from sccountsdiff.conditioning import Condition, Key, LevelKey, LevelTable
 from sccountsdiff.nets._heads import FAST
 
-#: A key with levels.
-LevelKey: TypeAlias = CategoricalKey | CombinationKey
 #: Standard deviation of a learned offset that is expected beforehand, as a log ratio of shares.
 _SPREAD = 0.5
 
@@ -78,8 +76,7 @@ class GeneOffsets(nn.Module):
         for key, table in zip(self.keys, self.named_tables().values(), strict=True):
             value = condition.get(key.name)
             if value is not None:
-                null = key.is_null(value)
-                pairs.append((table, key.members(key.fill(value, null)) * ~null.unsqueeze(-1)))
+                pairs.append((table, key.members_given(value)))
         return pairs
 
     def forward(self, logits: Tensor, condition: Condition) -> Tensor:

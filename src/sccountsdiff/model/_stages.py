@@ -24,8 +24,8 @@ from sccountsdiff.model._start import Start
 from sccountsdiff.process import Posterior, Shown
 from sccountsdiff.sampling import Sampler, Transport, fit_transport
 
-#: Cells by which a transport is found.
-_FITTED_CELLS = 512
+#: Cells by which a transport is found: those that are moved, repeated if they are fewer, the first of them if they are more.
+_FEWEST_FITTED, _MOST_FITTED = 512, 1024
 #: Chunks of the stage before that are kept, since transports are found by cells that are moved later.
 _KEPT_CHUNKS = 64
 
@@ -205,13 +205,13 @@ class Moved(Stage):
         return [self._transport(number, target) for number, target in enumerate(self.targets)]
 
     def _transport(self, number: int, target: Target) -> Transport:
-        first = target.cells[:_FITTED_CELLS]
+        first = target.cells[:_MOST_FITTED]
         in_chunk = first // self.making.chunks.size
         parts = [
             self._before(chunk)[first[in_chunk == chunk] - self.making.chunks.rows(chunk).start]
             for chunk in np.unique(in_chunk)
         ]
-        again = np.resize(np.arange(len(first)), _FITTED_CELLS)
+        again = np.resize(np.arange(len(first)), max(len(first), _FEWEST_FITTED))
         x_0, fresh, library = self.making.measured_again(sparse.vstack(parts, format="csr")[again], first[again])
         profile = target.profile.to(self.making.module.device, torch.float32)
         generator = self.making.generator(number, 2 * self.number + 1)

@@ -136,6 +136,14 @@ def killed_in_training(folder: Path) -> Outcome:
     return Outcome("the epoch it was in", "nothing; the same lines resume")
 
 
+def terminated_in_training(folder: Path) -> Outcome:
+    """SIGTERM, as a scheduler sends it, while training."""
+    code, error = break_training(folder, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert (code, error) == (1, "SystemExit: 143"), (code, error)
+    resume_training(folder, 3)
+    return Outcome("the epoch it was in", "the process ends with code 143; the same lines resume")
+
+
 def disk_full_in_training(folder: Path) -> Outcome:
     """Disk full while a checkpoint is written."""
     code, error = break_training(folder, fill_the_disk)
@@ -340,7 +348,7 @@ def worker_killed(folder: Path, model: CountsDiff) -> Outcome:
     return Outcome("the minibatch it was in", "nothing; another worker takes over")
 
 
-TRAINING = (killed_in_training, disk_full_in_training)
+TRAINING = (killed_in_training, terminated_in_training, disk_full_in_training)
 OTHERS = (
     killed_in_writing,
     killed_in_merging,

@@ -113,6 +113,24 @@ def test_interruption_keeps_what_was_learned(model, quick_train):
     assert model.generate(n_cells=2, seed=0).n_obs == 2
 
 
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_end"])
+def test_sigterm_ends_the_process_and_the_model_can_be_used(model, quick_train, hook):
+    """In the epochs, where Lightning raises, and in what follows them, where it only takes note."""
+
+    class Terminate(Callback):
+        pass
+
+    def terminate(self, trainer, pl_module):
+        trainer._signal_connector.received_sigterm = True
+
+    setattr(Terminate, hook, terminate)
+    with pytest.raises(SystemExit) as ended:
+        quick_train(model, 5, callbacks=[Terminate()])
+    assert ended.value.code == 143
+    assert model.is_trained
+    assert model.generate(n_cells=2, seed=0).n_obs == 2
+
+
 def test_a_killed_training_resumes_where_it_was(make_adata, quick_train, tmp_path, monkeypatch):
     monkeypatch.setattr(SaveLast, "SECONDS", 0.0)
 

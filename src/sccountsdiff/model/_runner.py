@@ -15,7 +15,7 @@ class Runner(TrainRunner):
     """A runner that keeps what was learned when a user interrupts, and tells all processes the history."""
 
     def __call__(self) -> None:
-        """Train; ``Ctrl-C`` is the end of the training, not of the process."""
+        """Train; ``Ctrl-C`` is the end of the training, not of the process, and ``SIGTERM`` that of both."""
         handler = signal.getsignal(signal.SIGINT)
         try:
             super().__call__()
@@ -25,6 +25,7 @@ class Runner(TrainRunner):
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, handler)
             self._finish()
+            self._end_if_terminated()
             warnings.warn(
                 f"Training was interrupted in epoch {self.trainer.current_epoch} of {self.trainer.max_epochs}; the "
                 "model keeps what it learned so far.",
@@ -33,6 +34,12 @@ class Runner(TrainRunner):
             )
         else:
             self._share()
+            self._end_if_terminated()
+
+    def _end_if_terminated(self) -> None:
+        """End the process as the system asked: Lightning takes note of that, and goes on with what follows the epochs."""
+        if self.trainer.received_sigterm:
+            raise SystemExit(128 + signal.SIGTERM)
 
     def _share(self) -> None:
         """Bring every process to the same knowledge: only the first one has kept a history."""

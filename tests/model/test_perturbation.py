@@ -10,7 +10,9 @@ import scipy.sparse as sp
 import scvi
 
 from sccountsdiff import CountsDiff
+from sccountsdiff.model import _stages
 from sccountsdiff.model._population import Population
+from sccountsdiff.sampling import fit_transport
 
 GENES = 24
 EFFECTS = {"control": (), "IFN": (0, 1, 2), "TNF": (3, 4, 5)}
@@ -167,6 +169,19 @@ def test_what_was_never_measured_is_forecast(screen):
     assert np.corrcoef(generated - control, truth - control)[0, 1] > 0.9
     totals = np.asarray(cells.X.sum(1)).ravel()
     assert totals.mean() == pytest.approx(cells.obs["requested_library_size"].mean(), rel=0.05)
+
+
+@pytest.mark.parametrize(("n_cells", "n_fitted"), [(3, 512), (700, 700), (1100, 1024)])
+def test_a_transport_is_found_by_the_cells_that_are_moved(screen, monkeypatch, n_cells, n_fitted):
+    found = []
+
+    def spy(x_0, *args, **kwargs):
+        found.append(len(x_0))
+        return fit_transport(x_0, *args, **kwargs)
+
+    monkeypatch.setattr(_stages, "fit_transport", spy)
+    assert screen.generate(ASKED, n_cells, method="forecast", n_steps=2, seed=0).n_obs == n_cells
+    assert found == [n_fitted]
 
 
 def test_a_forecast_is_trusted_as_far_as_it_predicts_what_is_left_out(screen, monkeypatch):

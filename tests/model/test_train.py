@@ -117,15 +117,12 @@ def test_interruption_keeps_what_was_learned(model, quick_train):
 def test_sigterm_ends_the_process_and_the_model_can_be_used(model, quick_train, hook):
     """In the epochs, where Lightning raises, and in what follows them, where it only takes note."""
 
-    class Terminate(Callback):
-        pass
-
     def terminate(self, trainer, pl_module):
         trainer._signal_connector.received_sigterm = True
 
-    setattr(Terminate, hook, terminate)
+    terminator = type("Terminator", (Callback,), {hook: terminate})()
     with pytest.raises(SystemExit) as ended:
-        quick_train(model, 5, callbacks=[Terminate()])
+        quick_train(model, 5, callbacks=[terminator])
     assert ended.value.code == 143
     assert model.is_trained
     assert model.generate(n_cells=2, seed=0).n_obs == 2

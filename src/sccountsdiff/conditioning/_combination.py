@@ -74,17 +74,7 @@ class CombinationKey(LevelKey):
         return sum((level + 1) * self.base**place for place, level in enumerate(sorted(members)))
 
     def members(self, value: Tensor) -> Tensor:
-        """Which levels are in each set: 0/1 floats ``(n_cells, n_levels)``.
-
-        Parameters
-        ----------
-        value
-            Codes, one per cell, none of them null.
-
-        Returns
-        -------
-        0/1 floats.
-        """
+        """Which levels are in each set: 0/1 floats ``(n_cells, n_levels)``."""
         digits = torch.stack([value // self.base**place % self.base for place in range(self.max_size)], -1)
         belongs = torch.zeros(len(value), self.base, device=value.device).scatter_(1, digits, 1.0)
         return belongs[:, 1:]

@@ -159,17 +159,7 @@ class CategoricalKey(LevelKey):
         return LevelTable(self.n_levels, width)
 
     def members(self, value: Tensor) -> Tensor:
-        """Which level each cell has: 0/1 floats ``(n_cells, n_levels)``.
-
-        Parameters
-        ----------
-        value
-            Codes, one per cell, none of them null.
-
-        Returns
-        -------
-        0/1 floats.
-        """
+        """Which level each cell has: 0/1 floats ``(n_cells, n_levels)``."""
         return nn.functional.one_hot(value.long(), self.n_levels).float()
 
     def sum_rows(self, rows: Tensor, value: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ class MatchTotals(Callback):
     r"""Let the molecules that a network expects of each gene, in all cells and in each category, be those that there were.
 
     A network of finite size and training has not quite the mean of each gene in each cell type, and generated cells
-    have it less, since a walk back goes on from what it has made. So cells are thinned once more, and offsets of the logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved
-    until sums of expected and of missing molecules agree. Given the sum S of what is missing beyond what is expected,
+    have it less, since a walk back goes on from what it has made. So cells are thinned once more, and offsets of the
+    logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved until sums of expected and of missing molecules agree. Given the sum S of what is missing beyond what is expected,
     the sum E of what is expected and the sum V of the squared differences of the cells, all by category and gene, a
     prior :math:`\mathrm{N}(0, s^2)` of the changes, and a variance that is :math:`\phi = V / E` times that of Poisson counts,
     a change b becomes :math:`(S + b E) / (E + \phi / s^2)`. A gene of which few molecules were seen, or most of them in

@@ -18,8 +18,9 @@ components of log1p(CP10k) fitted on training cells:
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
 the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states,
 ``as_trained`` is the network as the epochs leave it, without what follows them, ``unpolished`` has the laws of its
-genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks only the last step, in which what is
-expected of each gene in a label is matched to what was counted.
+genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks the last two steps: in one, what is
+expected of each gene in a label is matched to what was counted, in the other it is measured how genes vary together
+beyond that. ``independent`` lacks only the latter: all genes of a step are drawn on their own.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -61,7 +62,9 @@ UNPOLISHED = {"countsdiff_unpolished_zeros_20": {"n_steps": 20}}
 UNPOLISHED["countsdiff_unpolished_empirical_4"] = {"n_steps": 4, "start": "empirical"}
 UNMATCHED = {"countsdiff_unmatched_zeros_20": {"n_steps": 20}}
 UNMATCHED["countsdiff_unmatched_empirical_4"] = {"n_steps": 4, "start": "empirical"}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED | UNMATCHED
+INDEPENDENT = {"countsdiff_independent_zeros_20": {"n_steps": 20, "covariation": False}}
+INDEPENDENT["countsdiff_independent_empirical_4"] = {"n_steps": 4, "start": "empirical", "covariation": False}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED | UNMATCHED | INDEPENDENT
 FINISH = (
     dict.fromkeys(AS_TRAINED, (CalibrateDispersion,))
     | dict.fromkeys(UNPOLISHED, (RefitGenes, CalibrateDispersion))

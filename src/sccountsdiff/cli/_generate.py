@@ -52,6 +52,9 @@ def generate(
         str | None,
         typer.Option(help="Draw of births: poisson, posterior or binomial; by default what suits the model."),
     ] = None,
+    covariation: Annotated[
+        bool, typer.Option(help="Whether genes that vary together are drawn together in each step.")
+    ] = True,
     batch_size: BatchSize = None,
     seed: Seed = 0,
     stream: Stream = False,
@@ -75,6 +78,7 @@ def generate(
             start=start,
             start_survival=start_survival,
             births=births,
+            covariation=covariation,
             batch_size=batch_size,
             seed=seed,
             out=streamed,

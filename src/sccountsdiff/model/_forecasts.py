@@ -152,7 +152,7 @@ class ForecastMixin(WalkMixin):
         request, size = Request(control, row, whole=False), np.array([_WALKED_CELLS])
         plan = plan_cells([request], size, self._sources, self._population, rng)
         making = Making(self.module, plan, Chunks(len(plan), len(plan)), int(rng.integers(2**31)))
-        options = WalkOptions(_WALKED_STEPS, self._births, 0.0)
+        options = WalkOptions(_WALKED_STEPS, self._births, 0.0, covariation=True)
         stage = self._walked(making, EmptyStart(self.summary_stats.n_vars), Asked([row], [Joint()]), 1.0, options)
         return log1p_cp10k(torch.as_tensor(stage.counts(0).toarray())).double().mean(0)
 

@@ -65,6 +65,7 @@ class GenerateMixin(ForecastMixin):
         from_adata: AnnData | None = None,
         strength: float = 1.0,
         births: str | None = None,
+        covariation: bool = True,
         batch_size: int | None = None,
         seed: int | None = None,
         layer_added: str | None = None,
@@ -117,6 +118,9 @@ class GenerateMixin(ForecastMixin):
         births
             How births are drawn: ``"poisson"``, ``"posterior"`` or ``"binomial"`` (the paper's). ``None`` is
             ``"poisson"`` for molecules, ``"posterior"`` for entries that return whole.
+        covariation
+            Whether the rates of a step are drawn for all genes together, from how they vary together where the network
+            is unsure; otherwise each gene has its expectation, as in the paper.
         batch_size
             Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
         seed
@@ -152,7 +156,7 @@ class GenerateMixin(ForecastMixin):
         begun = Seed(seed, seeded(seed)) if destination is None else seed_to_begin(destination, seed)
         rng = np.random.default_rng(begun.used)
         births = self._births if births is None else births
-        options = WalkOptions(n_steps, births, attrition)
+        options = WalkOptions(n_steps, births, attrition, covariation)
         rows = [resolve(row, self._sources) for row in condition_rows(condition)]
         asked = Asked(rows, [self._approach(method, row, from_adata is not None) for row in rows])
         survival = _start_survival(start, start_survival, from_adata, strength)
@@ -183,6 +187,7 @@ class GenerateMixin(ForecastMixin):
             start=start if from_adata is None else "from_adata",
             start_survival=survival or None,
             births=births,
+            covariation=covariation,
             seed=begun.used,
         )
         job = Generation(making, begin, stage, _described(note, profile), self._counts_layer, silent)

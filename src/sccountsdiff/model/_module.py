@@ -109,7 +109,7 @@ class CountDiffusionModule(BaseModuleClass):
         # An empty cell says nothing of how deep it would be: the network then falls back on the average cell.
         return library.masked_fill(library == 0, torch.nan)
 
-    def _told(self, cells: Cells) -> dict[str, Tensor]:
+    def told(self, cells: Cells) -> dict[str, Tensor]:
         """Condition with the library sizes over what was measured, where not all was.
 
         Without them, a network learns to account for the depth of a batch by the genes that it lacks: they carry no
@@ -122,7 +122,7 @@ class CountDiffusionModule(BaseModuleClass):
     def cell_loss(self, tensors: dict[str, Tensor], objective: Objective | None = None) -> Tensor:
         """Training loss of each cell under an objective, its own by default, ``(n_cells,)``."""
         cells, objective = self.cells(tensors), objective or self.objective
-        return objective.loss(self.denoiser, cells.counts, self._told(cells), cells.observed)
+        return objective.loss(self.denoiser, cells.counts, self.told(cells), cells.observed)
 
     def penalty(self) -> Tensor | float:
         """Negative log prior of the weights that have one, in nats up to a constant."""
@@ -130,7 +130,7 @@ class CountDiffusionModule(BaseModuleClass):
 
     def bound(self, cells: Cells, n_samples: int, generator: torch.Generator) -> Tensor:
         """Upper bounds on the negative log likelihood of each cell in nats, ``(n_samples, n_cells)``."""
-        shown = (cells.counts, self._told(cells), cells.observed)
+        shown = (cells.counts, self.told(cells), cells.observed)
         return bound(self.denoiser, self.objective.process, *shown, n_samples=n_samples, generator=generator)
 
     def denoise(self, cells: Cells) -> Posterior:

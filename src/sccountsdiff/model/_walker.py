@@ -25,7 +25,7 @@ from sccountsdiff.model._request import CellPlan
 from sccountsdiff.model._stages import Given, Making, Stage, Walked
 from sccountsdiff.model._start import Start
 from sccountsdiff.process import BIRTHS
-from sccountsdiff.sampling import NoAttrition, RescaledAttrition, Sampler, survival_grid
+from sccountsdiff.sampling import CovaryingRates, NoAttrition, RescaledAttrition, Sampler, survival_grid
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,14 @@ class WalkOptions:
         Name of the law of births.
     attrition
         Part of the largest admissible death probability in each step.
+    covariation
+        Whether the rates of a step are drawn for all genes together.
     """
 
     n_steps: int
     births: str
     attrition: float
+    covariation: bool
 
     def __post_init__(self) -> None:
         """Plain values only."""
@@ -81,9 +84,11 @@ class WalkMixin(ExpressionMixin):
         known = totals[np.isfinite(totals)]
         size = float(known.mean()) if len(known) else self._library_mean
         grid = survival_grid(process.schedule(size), options.n_steps, begin.survival)
-        births = BIRTHS[options.births]()
+        births, denoiser = BIRTHS[options.births](), self.module.denoiser
+        covaries = options.covariation and denoiser.covariation.known
+        covarying = CovaryingRates(denoiser.covariation, denoiser.library) if covaries else None
         walks = [
-            (approach, Sampler(process, guide.wrap(self.module.denoiser), births, attrition), grid)
+            (approach, Sampler(process, guide.wrap(denoiser), births, attrition, covarying), grid)
             for approach, guide in guides.items()
         ]
         return Walked(making, begin, asked, walks)

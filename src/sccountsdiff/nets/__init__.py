@@ -1,6 +1,7 @@
 """Denoisers: networks that state what is missing, given what survived."""
 
 from sccountsdiff.nets._attention import ATTENTIONS, Attention, FullAttention, LatentAttention
+from sccountsdiff.nets._covariation import Covariation
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser, HeadedDenoiser
 from sccountsdiff.nets._gene_mlp import GeneMLP
 from sccountsdiff.nets._gene_transformer import GeneTransformer
@@ -32,6 +33,7 @@ __all__ = [
     "CellStatistics",
     "ConjugateHead",
     "CountInput",
+    "Covariation",
     "Denoiser",
     "DispersedHead",
     "FullAttention",

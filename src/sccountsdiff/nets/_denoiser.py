@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, Key
+from sccountsdiff.nets._covariation import Covariation
 from sccountsdiff.nets._heads import Head
 from sccountsdiff.nets._library import Library, OneLibrary
 from sccountsdiff.nets._offsets import GeneOffsets
@@ -33,6 +34,8 @@ class Denoiser(nn.Module, ABC):
         What the library sizes of a cell count: all features, unless a subclass says otherwise.
     offsets
         Offsets of the logits of genes for categories, 0 at first.
+    covariation
+        How the rates of genes vary together beyond what is expected of them, not at all at first.
     """
 
     def __init__(self, n_genes: int, keys: tuple[Key, ...], condition_dropout: float) -> None:
@@ -43,6 +46,7 @@ class Denoiser(nn.Module, ABC):
         self.condition_dropout = condition_dropout
         self.library: Library = OneLibrary(1.0)
         self.offsets = GeneOffsets(self.keys, n_genes)
+        self.covariation = Covariation(n_genes)
 
     @abstractmethod
     def forward(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Posterior:

@@ -8,6 +8,7 @@ from sccountsdiff.sampling._attrition import (
     NoAttrition,
     RescaledAttrition,
 )
+from sccountsdiff.sampling._covarying import CovaryingRates, Factors
 from sccountsdiff.sampling._evidence import Evidence, Known, Thinned
 from sccountsdiff.sampling._grid import explicit_grid, survival_grid
 from sccountsdiff.sampling._repaint import RePaintSampler
@@ -20,6 +21,7 @@ __all__ = [
     "CappedAttrition",
     "ConstantAttrition",
     "Evidence",
+    "Factors",
     "Known",
     "NoAttrition",
     "RePaintSampler",
@@ -27,6 +29,7 @@ __all__ = [
     "Sampler",
     "Step",
     "Thinned",
+    "CovaryingRates",
     "Transport",
     "explicit_grid",
     "fit_transport",

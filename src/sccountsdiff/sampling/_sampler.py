@@ -13,6 +13,7 @@ from torch import Tensor
 from sccountsdiff.conditioning import Condition, ConditionalDenoiser
 from sccountsdiff.process import Births, Posterior, Process
 from sccountsdiff.sampling._attrition import Attrition, NoAttrition
+from sccountsdiff.sampling._covarying import CovaryingRates, Factors
 from sccountsdiff.sampling._evidence import Evidence
 
 
@@ -52,12 +53,16 @@ class Sampler:
         How births are drawn from the posterior; as suits the process if ``None``.
     attrition
         How many of the living die in a step.
+    covarying
+        Draws the rates of a step for all genes together; each gene has the mean of its posterior if ``None``. For walks
+        whose entries are all at the survival of the grid.
     """
 
     process: Process
     denoiser: ConditionalDenoiser
     births: Births | None = None
     attrition: Attrition = field(default_factory=NoAttrition)
+    covarying: CovaryingRates | None = None
 
     @torch.no_grad()
     def sample(
@@ -95,12 +100,16 @@ class Sampler:
         births = self.process.births if self.births is None else self.births
         x_t = start if known is None else known.impose(start)
         per_cell = (len(start), *[1] * (start.dim() - 1))
-        for number, (alpha_t, alpha_s) in enumerate(pairwise(level.expand(per_cell) for level in grid.to(start))):
+        factors: Factors | None = None
+        for number, (level, next_level) in enumerate(pairwise(grid.to(start))):
+            alpha_t, alpha_s = level.expand(per_cell), next_level.expand(per_cell)
             if known is not None:
                 alpha_t, alpha_s = known.survival(alpha_t), known.survival(alpha_s)
             posterior = self.denoiser(*self.process.shown(x_t, alpha_t), condition)
             if callback is not None:
                 callback(Step(number, alpha_t, x_t, posterior))
+            if self.covarying is not None:
+                posterior, factors = self.covarying.draw(posterior, level, factors, generator)
             death = self.attrition.death(alpha_t, alpha_s)
             x_t = self.process.revive(x_t, posterior, alpha_t, alpha_s, death, births, generator)
         return x_t

@@ -34,11 +34,11 @@ class FitCovariation(Callback):
 
     Directions are principal components of the residuals of the counts of whole cells, of which the network is told the
     condition and the library size alone, each gene in units of its Poisson standard deviation. In these directions
-    covariances are measured at each level of survival, on other cells: along components of their own noise, cells vary
-    more than others do. Missing molecules are split in two halves at random: given
-    the rates their Poisson noise is independent, so that the cross-covariance of the halves of the residual is that of the
-    rates alone. What is left of sampling noise in it is a random symmetric matrix, which raises an eigenvalue
-    :math:`\theta` to :math:`\theta + \sigma^2 / \theta` and hides those below :math:`\sigma`; this is undone.
+    covariances are measured at each level of survival, on the other half of the cells: along components of their own
+    noise, cells vary more than others do. Missing molecules are split in two halves at random. Given the rates their
+    Poisson noise is independent, so that the cross-covariance of the halves of the residual is that of the rates alone.
+    What is left of sampling noise in it is a random symmetric matrix, which raises an eigenvalue :math:`\theta` to
+    :math:`\theta + \sigma^2 / \theta` and hides those below :math:`\sigma`; this is undone.
 
     References
     ----------

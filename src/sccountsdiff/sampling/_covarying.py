@@ -75,6 +75,6 @@ class CovaryingRates:
         if before is not None:
             kept = before.alpha / alpha
             normal = kept * before.normal + (1 - kept.square()).sqrt() * normal
-        drawn = rate * torch.addmm(-loadings.square().sum(1) / 2, normal, loadings.T).exp_()
+        drawn = torch.addmm(-loadings.square().sum(1) / 2, normal, loadings.T).exp_().mul_(rate)
         factor = self.library.total(rate) / self.library.total(drawn).clamp_min(MIN_RATE)
         return posterior.with_rate(drawn.mul_(self.library.spread(factor))), Factors(alpha, normal)

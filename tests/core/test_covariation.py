@@ -86,17 +86,17 @@ def test_drawn_rates_keep_means_and_totals_and_vary_together(library):
     assert difference.std().item() == pytest.approx(SD, rel=0.03)
 
 
-def test_factors_remember_by_the_ratio_of_survivals():
+def test_factors_are_forgotten_as_survival_rises():
     posterior = PoissonPosterior(torch.ones(50_000, 2), torch.tensor(0.1))
     rates = CovaryingRates(one_programme(n_genes=2), OneLibrary(1.0))
     noise = generator()
     _, first = rates.draw(posterior, torch.tensor(0.1), None, noise)
-    _, second = rates.draw(posterior, torch.tensor(0.4), first, noise)
+    _, second = rates.draw(posterior, torch.tensor(0.2), first, noise)
     assert isinstance(second, Factors)
-    assert second.alpha == 0.4
+    assert second.alpha == torch.tensor(0.2)
     torch.testing.assert_close(second.normal.var(0), torch.ones(2), atol=0.03, rtol=0)
     together = (first.normal * second.normal).mean(0)
-    torch.testing.assert_close(together, torch.full((2,), 0.25), atol=0.02, rtol=0)
+    torch.testing.assert_close(together, torch.full((2,), 0.125), atol=0.02, rtol=0)
     _, third = rates.draw(posterior, torch.tensor(0.1), Factors(torch.tensor(0.0), first.normal), noise)
     assert (first.normal * third.normal).mean().abs() < 0.02, "empty cells have nothing to remember"
 

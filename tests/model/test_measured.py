@@ -100,7 +100,7 @@ def test_training_is_told_the_depth_of_what_was_measured(panel_model):
     cells = next(panel_model._minibatches(panel_model.adata, np.arange(40), 40))
     partial = ~cells.observed.all(-1)
     np.testing.assert_array_equal(cells.condition["library_size"].isnan(), partial)
-    told = module._told(cells)
+    told = module.told(cells)
     np.testing.assert_array_equal(told["library_size"], cells.counts.sum(-1))
     np.testing.assert_array_equal(told["measured"], cells.observed)
 

@@ -76,11 +76,10 @@ class _Looker:
 
     def scale(self) -> Tensor:
         """Poisson standard deviation of each gene, ``(n_genes,)``."""
-        sums: Tensor | None = None
+        directions = self.module.denoiser.covariation.directions
+        sums = directions.new_zeros(2, len(directions))
         for found in self._molecules(0.0, _FOR_DIRECTIONS):
-            both = torch.stack([found.expected.sum(0), found.seen.expand_as(found.expected).sum(0)])
-            sums = both if sums is None else sums + both
-        assert sums is not None
+            sums += torch.stack([found.expected.sum(0), found.seen.expand_as(found.expected).sum(0)])
         total, number = self._reduce(sums)
         return (total / number.clamp_min(1)).clamp_min(_RAREST).sqrt()
 
@@ -131,6 +130,8 @@ class _Looker:
         generator = torch.Generator(module.device).manual_seed(_SEED + 1)
         for minibatch in islice(self.trainer.train_dataloader, math.ceil(self.n_batches)):
             cells = _half(module.cells(self.trainer.strategy.batch_to_device(minibatch)), parity)
+            if not len(cells.counts):
+                continue
             alpha = level * cells.survival
             x_t = process.corrupt(cells.counts, alpha, generator)
             rate = module.denoiser(*process.shown(x_t, alpha), module.told(cells)).rate

@@ -27,12 +27,12 @@ def programme(sd: float, n_cells: int = 1500, seed: int = 0) -> ad.AnnData:
 
 @pytest.fixture
 def fitted(quick_train, monkeypatch):
-    """Fit the covariation of a network that has seen a few minibatches, and knows means only."""
+    """Fit the covariation of a network; one that has seen a few minibatches knows means only."""
 
-    def fit(adata: ad.AnnData) -> CountsDiff:
+    def fit(adata: ad.AnnData, max_epochs: int = 1) -> CountsDiff:
         monkeypatch.setattr(CountsDiff, "_finish", (FitCovariation,))
         scvi.settings.seed = 0
-        return quick_train(CountsDiff(adata, n_hidden=4, n_layers=0), 1, batch_size=512)
+        return quick_train(CountsDiff(adata, n_hidden=4, n_layers=0), max_epochs, batch_size=512)
 
     return fit
 
@@ -52,9 +52,10 @@ def test_a_programme_that_the_network_does_not_know_is_found(fitted):
 
 
 def test_independent_counts_have_none(fitted):
-    model = fitted(programme(0.0))
+    """Given a network that has learned so: errors of one that has not are shared by genes, and are found."""
+    model = fitted(programme(0.0, 6000), max_epochs=20)
     for level in range(len(model.module.denoiser.covariation.levels())):
-        assert np.diag(along(model, level)).mean() < 0.01
+        assert np.diag(along(model, level)).mean() < 0.003
 
 
 def test_generated_cells_have_the_programme(fitted):

@@ -120,7 +120,8 @@ class GenerateMixin(ForecastMixin):
             ``"poisson"`` for molecules, ``"posterior"`` for entries that return whole.
         covariation
             Whether the rates of a step are drawn for all genes together, from how they vary together where the network
-            is unsure; otherwise each gene has its expectation, as in the paper.
+            is unsure; otherwise each gene has its expectation, as in the paper. Changes nothing for entries that return
+            whole.
         batch_size
             Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
         seed

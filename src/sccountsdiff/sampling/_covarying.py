@@ -11,7 +11,7 @@ from torch import Tensor
 from sccountsdiff.nets import Covariation, Library
 from sccountsdiff.process import MIN_RATE, Posterior
 
-#: How fast factors are forgotten: 0 never, infinity at once. Measured, see docs/theory.md.
+#: How fast factors are forgotten: 0 never, infinity at once. Chosen by hand, see docs/theory.md.
 _FORGETTING = 3
 
 
@@ -39,7 +39,7 @@ class CovaryingRates:
     from their posterior, which is one of all genes. With the mean of each gene alone, births of a step are independent,
     and in few steps related genes come out related too little. Factors of successive steps correlate with
     :math:`(\alpha_t / \alpha_s)^3`, so that many steps do not average them away: a denoiser that learned from few cells does
-    not see all of what earlier factors have done.
+    not see all of what earlier factors have done. Not in the paper.
 
     Parameters
     ----------

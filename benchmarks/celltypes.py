@@ -18,7 +18,8 @@ the name, as default settings have it or with the setting named; ``conjugate`` i
 ``as_trained`` is the network as the epochs leave it, without what follows them, ``unpolished`` has the laws of its
 genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks the last two steps: in one, what is
 expected of each gene in a label is matched to what was counted, in the other it is measured how genes vary together
-beyond that. ``independent`` lacks only the latter: all genes of a step are drawn on their own.
+beyond that. ``independent`` lacks only the latter: all genes of a step are drawn on their own. ``trusting`` lacks only
+that labels are trusted less than training suggests where held-out cells ask for it.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they
 and the held-out cells differ by chance. ``shuffled`` permutes each gene among the training cells of a label, ``nb``
 draws each gene from a negative binomial with the label's moments at the cells' library sizes: right profiles without
@@ -42,6 +43,7 @@ from generation import Ruler
 
 from sccountsdiff import CountsDiff, metrics
 from sccountsdiff.model._calibration import CalibrateDispersion
+from sccountsdiff.model._doubt import DoubtConditions
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
 
@@ -62,11 +64,15 @@ UNMATCHED = {"countsdiff_unmatched_zeros_20": {"n_steps": 20}}
 UNMATCHED["countsdiff_unmatched_empirical_4"] = {"n_steps": 4, "start": "empirical"}
 INDEPENDENT = {"countsdiff_independent_zeros_20": {"n_steps": 20, "covariation": False}}
 INDEPENDENT["countsdiff_independent_empirical_4"] = {"n_steps": 4, "start": "empirical", "covariation": False}
-OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE | AS_TRAINED | UNPOLISHED | UNMATCHED | INDEPENDENT
+TRUSTING = {"countsdiff_trusting_zeros_20": {"n_steps": 20}}
+TRUSTING["countsdiff_trusting_empirical_4"] = {"n_steps": 4, "start": "empirical"}
+OURS = ZEROS | EMPIRICAL | GUIDED | ATTRITION | BIRTHS | CONJUGATE
+OURS |= AS_TRAINED | UNPOLISHED | UNMATCHED | INDEPENDENT | TRUSTING
 FINISH = (
     dict.fromkeys(AS_TRAINED, (CalibrateDispersion,))
     | dict.fromkeys(UNPOLISHED, (RefitGenes, CalibrateDispersion))
-    | dict.fromkeys(UNMATCHED, (RefitGenes, Polish, RefitGenes, CalibrateDispersion))
+    | dict.fromkeys(UNMATCHED, (RefitGenes, Polish, RefitGenes, DoubtConditions, CalibrateDispersion))
+    | dict.fromkeys(TRUSTING, tuple(stage for stage in CountsDiff._finish if stage is not DoubtConditions))
 )
 TRIVIAL = ("shuffled", "nb")
 SCVI = ("scvi_posterior", "scvi_prior")

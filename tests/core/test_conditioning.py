@@ -46,6 +46,18 @@ def test_null_token_replaces_exactly_the_null_cells():
     assert torch.isfinite(tokens).all()
 
 
+def test_tokens_lie_between_null_and_value_as_far_as_they_are_trusted():
+    encoder, given = ConditionEncoder(KEYS, 8), condition()
+    given["type"][1] = -1
+    whole = encoder(given, 6)
+    encoder.trust.copy_(torch.tensor([0.75, 1.0, 0.0]))
+    null, found = encoder.null_tokens.expand(6, -1, -1), encoder(given, 6)
+    assert torch.allclose(found[:, 0], null[:, 0] + 0.75 * (whole - null)[:, 0], atol=1e-6)
+    assert torch.equal(found[:, 1], whole[:, 1])
+    assert torch.equal(found[:, 2], null[:, 2])
+    assert torch.equal(found[1, 0], encoder.null_tokens[0])
+
+
 def test_gradients_of_null_cells_are_finite():
     encoder = ConditionEncoder(KEYS, 8)
     encoder({key.name: key.null(4, torch.device("cpu")) for key in KEYS}, 4).sum().backward()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,15 @@ class ConditionEncoder(nn.Module):
         The keys, in a fixed order.
     width
         Length of a token.
+
+    Attributes
+    ----------
+    trust
+        How far a token goes from the null of its key to what was learned of the value: 1 all the way, as in training.
+        ``(n_keys,)``.
     """
+
+    trust: Tensor
 
     def __init__(self, keys: Sequence[Key], width: int) -> None:
         super().__init__()
@@ -32,18 +40,25 @@ class ConditionEncoder(nn.Module):
         self.encoders = nn.ModuleList(key.encoder(width) for key in self.keys)
         # Without keys there is nothing to learn; data-parallel training asks for a gradient of every parameter.
         self.null_tokens = nn.Parameter(torch.randn(len(self.keys), width) * 0.02, requires_grad=bool(self.keys))
+        self.register_buffer("trust", torch.ones(len(self.keys)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Files of models from before there was any doubt have none."""
+        state_dict.setdefault(f"{prefix}trust", torch.ones_like(self.trust))
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, condition: Condition, n_cells: int) -> Tensor:
         """Tokens ``(n_cells, n_keys, width)``."""
         tokens = []
-        for key, encoder, null_token in zip(self.keys, self.encoders, self.null_tokens, strict=True):
+        for key, encoder, null_token, trust in zip(self.keys, self.encoders, self.null_tokens, self.trust, strict=True):
             value = condition.get(key.name)
             if value is None:
                 tokens.append(null_token.expand(n_cells, -1))
                 continue
             is_null = key.is_null(value)
             token = encoder(key.fill(value, is_null))
-            tokens.append(torch.where(is_null.unsqueeze(-1), null_token.to(token.dtype), token))
+            null = null_token.to(token.dtype).expand_as(token)
+            tokens.append(torch.where(is_null.unsqueeze(-1), null, null.lerp(token, trust.to(token.dtype))))
         return torch.stack(tokens, 1) if tokens else self.null_tokens.new_zeros(n_cells, 0, self.width)
 
     def tables(self) -> Iterator[tuple[str, LevelTable, Tensor]]:

@@ -220,3 +220,16 @@ def is_worse(bounds: Tensor, best: Tensor) -> bool:
     difference = bounds - best
     error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else torch.zeros(())
     return bool(difference.mean() > error)
+
+
+@torch.no_grad()
+def held_out_bounds(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor | None:
+    """Bound of each held-out cell, those of all processes; None without held-out cells."""
+    if not trainer.val_dataloaders:
+        return None
+    module, was_training = pl_module.module, pl_module.module.training
+    module.eval()
+    batches = (trainer.strategy.batch_to_device(batch) for batch in trainer.val_dataloaders)
+    bounds = pl_module.gathered([pl_module.bounds(batch, number) for number, batch in enumerate(batches)])
+    module.train(was_training)
+    return bounds

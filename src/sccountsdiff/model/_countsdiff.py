@@ -10,6 +10,7 @@ from sccountsdiff.model._base import DiffusionModel
 from sccountsdiff.model._blocks import rehearsal_of
 from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._covary import FitCovariation
+from sccountsdiff.model._doubt import DoubtConditions
 from sccountsdiff.model._match import MatchTotals
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
@@ -61,7 +62,15 @@ class CountsDiff(DiffusionModel):
     >>> cells = model.generate({"cell_type": "CD19+ B"}, n_cells=200)
     """
 
-    _finish = (RefitGenes, Polish, RefitGenes, CalibrateDispersion, MatchTotals, FitCovariation)
+    _finish = (
+        RefitGenes,
+        Polish,
+        RefitGenes,
+        DoubtConditions,
+        CalibrateDispersion,
+        MatchTotals,
+        FitCovariation,
+    )
 
     def __init__(
         self,

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import final
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from sccountsdiff.model._callbacks import is_worse
+from sccountsdiff.model._callbacks import held_out_bounds, is_worse
 from sccountsdiff.model._finish import Finish
 from sccountsdiff.model._growth import weight_groups
 from sccountsdiff.model._module import CountDiffusionModule
@@ -55,21 +54,8 @@ class Polish(Finish):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train, and go back if held-out cells say so."""
         state = {name: value.clone() for name, value in pl_module.module.state_dict().items()}
-        before = _held_out(trainer, pl_module)
+        before = held_out_bounds(trainer, pl_module)
         super().on_train_end(trainer, pl_module)
-        after = _held_out(trainer, pl_module)
+        after = held_out_bounds(trainer, pl_module)
         if before is not None and after is not None and is_worse(after, before):
             pl_module.module.load_state_dict(state)
-
-
-@torch.no_grad()
-def _held_out(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor | None:
-    """Bound of each held-out cell, those of all processes; None without held-out cells."""
-    if not trainer.val_dataloaders:
-        return None
-    module, was_training = pl_module.module, pl_module.module.training
-    module.eval()
-    batches = (trainer.strategy.batch_to_device(batch) for batch in trainer.val_dataloaders)
-    bounds = pl_module.gathered([pl_module.bounds(batch, number) for number, batch in enumerate(batches)])
-    module.train(was_training)
-    return bounds

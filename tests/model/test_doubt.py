@@ -1,0 +1,88 @@
+"""How far labels are trusted: as far as held-out cells say, and the same after saving."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scvi
+import torch
+
+from sccountsdiff import CountsDiff
+from sccountsdiff.model import _doubt
+from sccountsdiff.model._doubt import DoubtConditions
+
+
+@pytest.fixture
+def trained(make_adata, quick_train, monkeypatch):
+    """Train on half of the cells of three types, with the labels that these have or with others, until they are known."""
+
+    def train(told: str, n_cells: int = 240, **options) -> CountsDiff:
+        adata = make_adata(n_cells=n_cells)
+        adata.obs["label"] = [f"{told} {n % 40}" for n in range(n_cells)] if told == "noise" else adata.obs["cell_type"]
+        CountsDiff.setup_anndata(adata, layer="counts", labels_key="label")
+        monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+        scvi.settings.seed = 0
+        network = {"n_hidden": 16, "n_layers": 1, "dropout": 0.0, "condition_dropout": 0.2} | options
+        options = {"train_size": 0.5, "early_stopping": False, "plan_kwargs": {"lr": 1e-2}}
+        return quick_train(CountsDiff(adata, **network), 10_000 // n_cells, batch_size=n_cells // 8, **options)
+
+    return train
+
+
+def trust(model: CountsDiff) -> list[float]:
+    """How far each key is trusted."""
+    return model.module.denoiser.conditions.trust.tolist()
+
+
+def test_labels_that_say_nothing_are_doubted(trained):
+    assert trust(trained("noise")) == pytest.approx([DoubtConditions.LEVELS[-1]])
+
+
+def test_labels_that_many_cells_have_shown_are_trusted(trained):
+    assert trust(trained("type", 1000)) == [1]
+
+
+@pytest.mark.parametrize("best", [1.0, 0.9, 0.8, 0.7, 0.5])
+def test_it_goes_as_far_as_held_out_cells_get_more_likely(model, quick_train, monkeypatch, best):
+    """Bounds as if one trust were the best: found to the next level, each key by itself, none below the last level."""
+    encoder = model.module.denoiser.conditions
+
+    def bounds(*_):
+        return (encoder.trust - best).square().sum().expand(5)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert trust(model) == pytest.approx([max(best, 0.7)] * len(encoder.keys))
+
+
+@pytest.mark.parametrize("options", [{"condition_dropout": 0.0}, {}])
+def test_without_nulls_or_held_out_cells_all_is_trusted(make_adata, quick_train, options):
+    adata = make_adata()
+    CountsDiff.setup_anndata(adata, layer="counts", labels_key="cell_type")
+    model = CountsDiff(adata, n_hidden=8, **options)
+    quick_train(model, 1, train_size=0.9 if options else 1.0)
+    assert trust(model) == [1]
+
+
+def test_it_is_kept_in_files_and_by_frozen_references(make_adata, quick_train, trained, tmp_path):
+    model = trained("noise")
+    model.save(tmp_path / "model")
+    loaded = CountsDiff.load(tmp_path / "model", adata=model.adata, accelerator="cpu")
+    assert trust(loaded) == trust(model) != [1]
+    with torch.inference_mode():
+        ours, theirs = (m.get_normalized_expression(return_numpy=True) for m in (model, loaded))
+    np.testing.assert_array_equal(ours, theirs)
+    query = make_adata(1, n_cells=60)
+    query.obs["label"] = "new"
+    more = CountsDiff.load_query_data(query, model, accelerator="cpu")
+    quick_train(more, 1)
+    assert trust(more) == trust(model)
+
+
+def test_models_without_it_trust_all(model):
+    state = model.module.state_dict()
+    without = {name: value for name, value in state.items() if not name.endswith("trust")}
+    model.module.denoiser.conditions.trust.fill_(0.5)
+    model.module.load_state_dict(without)
+    assert set(trust(model)) == {1.0}

@@ -56,6 +56,23 @@ def test_it_goes_as_far_as_held_out_cells_get_more_likely(model, quick_train, mo
     assert trust(model) == pytest.approx([max(best, 0.7)] * len(encoder.keys))
 
 
+@pytest.mark.parametrize(("gain", "found"), [(0.9, 1.0), (1.1, 0.8)])
+def test_a_gain_within_its_standard_error_is_none(model, quick_train, monkeypatch, gain, found):
+    encoder = model.module.denoiser.conditions
+    noise = torch.tensor([-1.0, 1.0]).repeat(50)
+    noise *= 10 / noise.std()  # a standard error of 1
+
+    def bounds(*_):
+        """Each level below 1 is better by one half of the gain than the one before, down to .8."""
+        steps = 10 * (1 - encoder.trust)
+        return ((steps > 0.5) * noise[:, None] - gain * (1 - (2 - steps).abs() / 2)).sum(1)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert trust(model) == pytest.approx([found] * len(encoder.keys))
+
+
 @pytest.mark.parametrize("options", [{"condition_dropout": 0.0}, {}])
 def test_without_nulls_or_held_out_cells_all_is_trusted(make_adata, quick_train, options):
     adata = make_adata()

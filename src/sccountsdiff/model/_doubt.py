@@ -8,21 +8,22 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from sccountsdiff.conditioning import ConditionEncoder
-from sccountsdiff.model._callbacks import held_out_bounds
+from sccountsdiff.model._callbacks import held_out_bounds, is_worse
 from sccountsdiff.model._module import CountDiffusionModule
 
 
 @final
 class DoubtConditions(Callback):
-    """Pull the tokens of a key towards its null, step by step, as long as held-out cells become more likely.
+    """Pull the tokens of a key towards its null as far as held-out cells become more likely, if they clearly do.
 
     A network that saw few cells of a category knows these by heart and takes the category for more typical than it is:
     what it is told of a cell outweighs what it sees of it, and cells that it generates lie too near to the middle of
     their type. Each key has one factor (:attr:`~sccountsdiff.conditioning.ConditionEncoder.trust`), found by the bound of
-    cells that were held out, on the same thinned counts each time.
+    cells that were held out, on the same thinned counts each time. It stays at 1 unless the gain exceeds its own
+    standard error: cells that are less typical than they should be are the greater harm.
     """
 
-    #: Trust that is tried after 1, one after the other. Few held-out cells say little: not below the last of them.
+    #: Trust that is tried after 1, one after the other, while cells become more likely; not below the last of them.
     LEVELS = (0.9, 0.8, 0.7)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -39,12 +40,12 @@ class DoubtConditions(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, encoder: ConditionEncoder, number: int
     ) -> None:
         """Lower the trust in one key."""
-        best = held_out_bounds(trainer, pl_module)
+        full = best = held_out_bounds(trainer, pl_module)
         trusted = 1.0
-        for level in self.LEVELS if best is not None else ():
+        for level in self.LEVELS if full is not None else ():
             encoder.trust[number] = level
             bounds = held_out_bounds(trainer, pl_module)
             if bounds.mean() >= best.mean():
                 break
             best, trusted = bounds, level
-        encoder.trust[number] = trusted
+        encoder.trust[number] = trusted if full is not None and is_worse(full, best) else 1.0

@@ -210,7 +210,8 @@ def test_unfrozen_trains_all(trained, make_adata, quick_train):
     before = state_of(model)
     quick_train(model, 1)
     found = {f"denoiser.covariation.{name}" for name in ("directions", "roots")}  # measured, not learned
-    assert moved(model, before) == found | {name for name, _ in model.module.named_parameters()}
+    doubted = {"denoiser.conditions.trust"}  # if held-out cells ask for it
+    assert moved(model, before) - doubted == found | {name for name, _ in model.module.named_parameters()}
 
 
 def test_genes_are_matched_by_name(trained, make_adata):

@@ -1,8 +1,8 @@
 r"""What do grids, births, starts, guidance and attrition do to generated cells?
 
 One model a data set and seed, trained on 80 % of the cells with their labels (2,000 most dispersed genes of these), as
-in ``celltypes.py`` but for ``head="conjugate"``, one Gamma law for each gene. Up to 1,000 of its training cells lend each walk their labels and library sizes, so that walks differ
-in nothing but their settings:
+in ``celltypes.py``. Up to 1,000 of its training cells lend each walk their labels and library sizes, so that walks
+differ in nothing but their settings; genes are drawn together, as ``generate`` does:
 
 - ``zeros_GRID_BIRTHS_STEPS``: from empty cells;
 - ``empirical_SURVIVAL_STEPS``: from these cells thinned to that survival, geometric grid, Poisson births;
@@ -29,7 +29,7 @@ from celltypes import TypeRuler, countsdiff_model, split
 from sccountsdiff import CountsDiff, metrics
 from sccountsdiff.conditioning import LIBRARY_SIZE, ClassifierFreeGuidance
 from sccountsdiff.process import BIRTHS, SCHEDULES, GeometricSchedule, Schedule
-from sccountsdiff.sampling import RescaledAttrition, Sampler, survival_grid
+from sccountsdiff.sampling import CovaryingRates, RescaledAttrition, Sampler, survival_grid
 
 DATASETS = ("pbmc68k", "pbmc3k")
 N_CELLS = 1_000
@@ -111,12 +111,13 @@ class Walker:
     def walk(self, options: Walk) -> sp.csr_matrix:
         """Return the counts of one walk."""
         generator = torch.Generator().manual_seed(self.seed)
-        denoiser = ClassifierFreeGuidance(options.guidance).wrap(self.model.module.denoiser)
+        denoiser = self.model.module.denoiser
         sampler = Sampler(
             self.model.module.objective.process,
-            denoiser,
+            ClassifierFreeGuidance(options.guidance).wrap(denoiser),
             BIRTHS[options.births](),
             RescaledAttrition(options.attrition),
+            CovaryingRates(denoiser.covariation, denoiser.library),
         )
         grid = survival_grid(self.schedule(options.grid), options.n_steps, options.start)
         drawn = []
@@ -148,7 +149,7 @@ def scores(ruler: TypeRuler, lenders: ad.AnnData, counts: sp.csr_matrix) -> dict
 @functools.lru_cache(maxsize=1)
 def walker(data: str, seed: int, max_epochs: int | None) -> Walker:
     """Return the walker of one fit; all walks reuse it."""
-    return Walker(countsdiff_model(data, seed, max_epochs, "conjugate"), seed)
+    return Walker(countsdiff_model(data, seed, max_epochs), seed)
 
 
 def main() -> None:

@@ -73,6 +73,22 @@ def test_a_gain_within_its_standard_error_is_none(model, quick_train, monkeypatc
     assert trust(model) == pytest.approx([found] * len(encoder.keys))
 
 
+def test_a_level_that_was_only_tried_does_not_outlast_an_interruption(model, quick_train, monkeypatch):
+    encoder, tried = model.module.denoiser.conditions, []
+
+    def bounds(*_):
+        tried.append(encoder.trust[0].item())
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        return encoder.trust[:1].repeat(5)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert tried == pytest.approx([1, 0.9, 0.8])
+    assert set(trust(model)) == {1}
+
+
 @pytest.mark.parametrize("options", [{"condition_dropout": 0.0}, {}])
 def test_without_nulls_or_held_out_cells_all_is_trusted(make_adata, quick_train, options):
     adata = make_adata()

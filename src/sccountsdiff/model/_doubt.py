@@ -41,11 +41,15 @@ class DoubtConditions(Callback):
     ) -> None:
         """Lower the trust in one key."""
         full = best = held_out_bounds(trainer, pl_module)
-        trusted = 1.0
-        for level in self.LEVELS if full is not None else ():
-            encoder.trust[number] = level
-            bounds = held_out_bounds(trainer, pl_module)
-            if bounds.mean() >= best.mean():
-                break
-            best, trusted = bounds, level
-        encoder.trust[number] = trusted if full is not None and is_worse(full, best) else 1.0
+        found = trusted = 1.0
+        try:
+            for level in self.LEVELS if full is not None else ():
+                encoder.trust[number] = level
+                bounds = held_out_bounds(trainer, pl_module)
+                if bounds.mean() >= best.mean():
+                    break
+                best, found = bounds, level
+            if full is not None and is_worse(full, best):
+                trusted = found
+        finally:  # also of an interruption: a level that was only tried is none
+            encoder.trust[number] = trusted

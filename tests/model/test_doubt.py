@@ -9,6 +9,7 @@ import torch
 
 from sccountsdiff import CountsDiff
 from sccountsdiff.model import _doubt
+from sccountsdiff.model._callbacks import held_out_bounds
 from sccountsdiff.model._doubt import DoubtConditions
 
 
@@ -87,6 +88,22 @@ def test_a_level_that_was_only_tried_does_not_outlast_an_interruption(model, qui
     quick_train(model, 1)
     assert tried == pytest.approx([1, 0.9, 0.8])
     assert set(trust(model)) == {1}
+
+
+def test_some_of_many_held_out_cells_are_asked(model, quick_train, monkeypatch):
+    asked = []
+
+    class Some(DoubtConditions):
+        N_CELLS = 40
+
+    def bounds(*arguments):
+        asked.append(held_out_bounds(*arguments))
+        return asked[-1]
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (Some,))
+    quick_train(model, 1, train_size=0.5, batch_size=32)
+    assert all(40 <= len(found) < 80 for found in asked)
 
 
 @pytest.mark.parametrize("options", [{"condition_dropout": 0.0}, {}])

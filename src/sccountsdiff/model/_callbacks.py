@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -223,13 +224,16 @@ def is_worse(bounds: Tensor, best: Tensor) -> bool:
 
 
 @torch.no_grad()
-def held_out_bounds(trainer: pl.Trainer, pl_module: pl.LightningModule) -> Tensor | None:
-    """Bound of each held-out cell, those of all processes; None without held-out cells."""
+def held_out_bounds(trainer: pl.Trainer, pl_module: pl.LightningModule, n_cells: float = math.inf) -> Tensor | None:
+    """Bound of each held-out cell, those of all processes, or of about ``n_cells`` of them; None if there are none."""
     if not trainer.val_dataloaders:
         return None
     module, was_training = pl_module.module, pl_module.module.training
     module.eval()
-    batches = (trainer.strategy.batch_to_device(batch) for batch in trainer.val_dataloaders)
-    bounds = pl_module.gathered([pl_module.bounds(batch, number) for number, batch in enumerate(batches)])
+    bounds: list[Tensor] = []
+    for number, batch in enumerate(trainer.val_dataloaders):
+        bounds.append(pl_module.bounds(trainer.strategy.batch_to_device(batch), number))
+        if trainer.world_size * sum(map(len, bounds)) >= n_cells:
+            break
     module.train(was_training)
-    return bounds
+    return pl_module.gathered(bounds)

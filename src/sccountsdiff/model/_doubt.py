@@ -25,6 +25,8 @@ class DoubtConditions(Callback):
 
     #: Trust that is tried after 1, one after the other, while cells become more likely; not below the last of them.
     LEVELS = (0.9, 0.8, 0.7)
+    #: Held-out cells that are asked, about.
+    N_CELLS = 4096
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Find it; a model that keeps what another has learned keeps this as well, and one without nulls trusts all."""
@@ -40,12 +42,12 @@ class DoubtConditions(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, encoder: ConditionEncoder, number: int
     ) -> None:
         """Lower the trust in one key."""
-        full = best = held_out_bounds(trainer, pl_module)
+        full = best = held_out_bounds(trainer, pl_module, self.N_CELLS)
         found = trusted = 1.0
         try:
             for level in self.LEVELS if full is not None else ():
                 encoder.trust[number] = level
-                bounds = held_out_bounds(trainer, pl_module)
+                bounds = held_out_bounds(trainer, pl_module, self.N_CELLS)
                 if bounds.mean() >= best.mean():
                     break
                 best, found = bounds, level

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from sccountsdiff.data import Chunks, MemorySink, ResultStore, seed_begun_with, smaller_form
+from sccountsdiff.data import Chunks, MemorySink, ResultStore, seed_begun_with, smaller_form, sparse_counts
 
 N_CELLS, N_GENES, SIZE = 10, 6, 4
 CHUNKS = Chunks(N_CELLS, SIZE)
@@ -209,6 +209,17 @@ def test_memory_takes_the_same(matrices):
     for found, expected in zip(sink.matrices(), matrices, strict=True):
         assert sp.issparse(found) == sp.issparse(expected)
         np.testing.assert_array_equal(dense(found), dense(expected))
+
+
+@pytest.mark.parametrize("shape", [(50, 7), (3, 0), (0, 4), (1, 1)])
+@pytest.mark.parametrize("dtype", [np.float32, np.int64])
+def test_counts_become_sparse(shape, dtype):
+    counts = np.random.default_rng(0).poisson(0.5, (shape[0], 2 * shape[1])).astype(dtype)[:, ::2]
+    found, expected = sparse_counts(counts), sp.csr_matrix(counts.astype(np.int32))
+    found.check_format()
+    assert (found.dtype, found.indices.dtype, found.shape) == (np.int32, np.int32, shape)
+    for name in ("data", "indices", "indptr"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 def test_the_smaller_form_is_chosen():

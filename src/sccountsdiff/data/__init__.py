@@ -12,7 +12,7 @@ from sccountsdiff.data._on_disk import open_cells
 from sccountsdiff.data._panels import AllOf, Panels, concat_panels, measured_names
 from sccountsdiff.data._result_store import ResultStore, seed_begun_with
 from sccountsdiff.data._scan import MAX_COUNT, CountScan, InvalidCountsError, check_counts, scan_counts
-from sccountsdiff.data._sink import Chunks, MemorySink, Sink, smaller_form
+from sccountsdiff.data._sink import Chunks, MemorySink, Sink, smaller_form, sparse_counts
 
 __all__ = [
     "MAX_COUNT",
@@ -50,6 +50,7 @@ __all__ = [
     "scan_counts",
     "seed_begun_with",
     "smaller_form",
+    "sparse_counts",
     "split_modalities",
     "take_columns",
     "thinning_split",

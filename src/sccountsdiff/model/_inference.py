@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
+from sccountsdiff.data import sparse_counts
 from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._measurements import Bound, Features
@@ -251,8 +252,7 @@ class InferenceMixin(StreamingMixin):
             for cells in self._minibatches(data, rows, batch_size, dataloader, None if silent else "Drawing"):
                 fresh = fresh_measurement(*self.module.translate(cells, [batch]))
                 for draw in draws:
-                    counts = fresh.draw(generator)[:, genes].cpu().numpy().astype(np.int32)
-                    draw.append(scipy.sparse.csr_matrix(counts))
+                    draw.append(sparse_counts(fresh.draw(generator)[:, genes].cpu().numpy()))
         stacked = [sparse.GCXS.from_scipy_sparse(scipy.sparse.vstack(draw, format="csr")) for draw in draws]
         return stacked[0] if n_samples == 1 else sparse.stack(stacked, axis=-1)
 

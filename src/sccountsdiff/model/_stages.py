@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from sccountsdiff.conditioning import LIBRARY_SIZE
-from sccountsdiff.data import Chunks
+from sccountsdiff.data import Chunks, sparse_counts
 from sccountsdiff.model._approach import Approach, Asked
 from sccountsdiff.model._module import CountDiffusionModule, fresh_measurement
 from sccountsdiff.model._random import chunk_generator
@@ -107,7 +107,7 @@ class Given(Stage):
 
     def counts(self, chunk: int) -> sparse.csr_matrix:
         """The counts to start from."""
-        return sparse.csr_matrix(self.begin.counts(self.making.plan, self.making.cells(chunk)).astype(np.int32))
+        return sparse_counts(self.begin.counts(self.making.plan, self.making.cells(chunk)))
 
 
 @final
@@ -143,7 +143,7 @@ class Walked(Stage):
             if len(within):
                 x_start = self.begin.draw(plan, cells[within], sampler.process, generator)
                 drawn = sampler.sample(x_start, making.told(cells[within]), grid, generator=generator)
-                walked.append(sparse.csr_matrix(drawn.cpu().numpy().astype(np.int32)))
+                walked.append(sparse_counts(drawn.cpu().numpy()))
                 order.append(within)
         return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
 
@@ -193,7 +193,7 @@ class Moved(Stage):
             cells = target.cells[first:last]
             within = cells - rows.start
             drawn = transport.draw(*self.making.measured_again(counts[within], cells), generator)
-            moved.append(sparse.csr_matrix(drawn.cpu().numpy().astype(np.int32)))
+            moved.append(sparse_counts(drawn.cpu().numpy()))
             order.append(within)
             still[within] = False
         order.append(np.flatnonzero(still))

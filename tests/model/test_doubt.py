@@ -117,6 +117,7 @@ def test_without_nulls_or_held_out_cells_all_is_trusted(make_adata, quick_train,
 
 def test_it_is_kept_in_files_and_by_frozen_references(make_adata, quick_train, trained, tmp_path):
     model = trained("noise")
+    assert f"label (40, trust {trust(model)[0]:.1f})" in repr(model)
     model.save(tmp_path / "model")
     loaded = CountsDiff.load(tmp_path / "model", adata=model.adata, accelerator="cpu")
     assert trust(loaded) == trust(model) != [1]

@@ -11,7 +11,7 @@ Two keys are reserved: ``"library_size"``, the UMI total of the cell, read by de
 """
 
 from sccountsdiff.conditioning._combination import CombinationKey
-from sccountsdiff.conditioning._encoder import ConditionEncoder, drop_condition
+from sccountsdiff.conditioning._encoder import ConditionEncoder, condition_encoders, drop_condition
 from sccountsdiff.conditioning._forecast import Forecast, Forecasted, Profiles, Scales
 from sccountsdiff.conditioning._guidance import (
     ClassifierFreeGuidance,
@@ -53,5 +53,6 @@ __all__ = [
     "LevelTable",
     "Profiles",
     "Scales",
+    "condition_encoders",
     "drop_condition",
 ]

@@ -72,6 +72,21 @@ class ConditionEncoder(nn.Module):
             yield from ((key.name, part, null_token) for part in encoder.modules() if isinstance(part, LevelTable))
 
 
+def condition_encoders(network: nn.Module) -> list[ConditionEncoder]:
+    """Find the encoders within a network.
+
+    Parameters
+    ----------
+    network
+        Any module.
+
+    Returns
+    -------
+    Most networks have one; those that read no condition have none.
+    """
+    return [part for part in network.modules() if isinstance(part, ConditionEncoder)]
+
+
 def drop_condition(
     condition: Condition, keys: Sequence[Key], probability: float, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from typing import final
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
-from sccountsdiff.conditioning import ConditionEncoder
+from sccountsdiff.conditioning import ConditionEncoder, condition_encoders
 from sccountsdiff.model._callbacks import held_out_bounds, is_worse
 from sccountsdiff.model._module import CountDiffusionModule
 
@@ -33,7 +33,7 @@ class DoubtConditions(Callback):
         module: CountDiffusionModule = pl_module.module
         if module.denoiser.offsets.everyone.n_kept or module.denoiser.condition_dropout == 0:
             return
-        for encoder in (part for part in module.denoiser.modules() if isinstance(part, ConditionEncoder)):
+        for encoder in condition_encoders(module.denoiser):
             encoder.trust.fill_(1.0)
             for number in range(len(encoder.keys)):
                 self._doubt(trainer, pl_module, encoder, number)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sccountsdiff.conditioning import ConditionEncoder, LevelTable
+from sccountsdiff.conditioning import LevelTable, condition_encoders
 from sccountsdiff.model._module import CountDiffusionModule
 
 
@@ -87,7 +87,7 @@ def _rows(module: CountDiffusionModule) -> Iterator[_Rows]:
     """All tables with a row for each level."""
     denoiser = module.denoiser
     has_nulls = denoiser.condition_dropout > 0
-    for encoder in (part for part in denoiser.modules() if isinstance(part, ConditionEncoder)):
+    for encoder in condition_encoders(denoiser):
         for key, table, null_token in encoder.tables():
             yield _Rows(key, table, null_token if has_nulls else None)
     for key, table in denoiser.offsets.named_tables().items():

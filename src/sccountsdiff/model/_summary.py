@@ -6,6 +6,8 @@ from typing import ClassVar
 
 from scvi.model.base import BaseModelClass
 
+from sccountsdiff.conditioning import condition_encoders
+
 
 class SummaryMixin(BaseModelClass):
     """A representation that tells what the model is and what to do next."""
@@ -17,18 +19,27 @@ class SummaryMixin(BaseModelClass):
         """Data, network, conditions and state of training."""
         parameters = sum(p.numel() for p in self.module.parameters())
         settings = self.init_params_["non_kwargs"]
-        conditions = ", ".join(
-            f"{s.name} ({len(s.categories)})" if len(s.categories) else s.name for s in self._sources
-        )
         lines = [
             f"{type(self).__name__}: {self.summary_stats.n_cells:,} cells x {self._features()}",
             f"  denoiser    {settings['denoiser']}, head {settings['head']}, {parameters:,} parameters "
             f"on {self.module.device}",
             f"  training    {', '.join(f'{name} {settings[name]}' for name in self._named_choices)}",
-            f"  conditions  {conditions or 'none'}",
+            f"  conditions  {self._conditions() or 'none'}",
             f"  state       {self._state()}",
         ]
         return "\n".join(lines)
+
+    def _conditions(self) -> str:
+        """Each key with its number of categories, and how far it is trusted if not all the way."""
+        encoders = condition_encoders(self.module.denoiser)
+        trust = {key.name: float(t) for e in encoders for key, t in zip(e.keys, e.trust, strict=True)}
+        described = []
+        for source in self._sources:
+            doubted = trust.get(source.name, 1.0) < 1
+            more = [str(len(source.categories))] * bool(len(source.categories))
+            more += [f"trust {trust[source.name]:.1f}"] * doubted
+            described.append(f"{source.name} ({', '.join(more)})" if more else source.name)
+        return ", ".join(described)
 
     def _features(self) -> str:
         modalities = self._modalities

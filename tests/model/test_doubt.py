@@ -49,12 +49,26 @@ def test_it_goes_as_far_as_held_out_cells_get_more_likely(model, quick_train, mo
     encoder = model.module.denoiser.conditions
 
     def bounds(*_):
-        return (encoder.trust - best).square().sum().expand(5)
+        return 10 * (encoder.trust - best).square().sum().expand(5)
 
     monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
     monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
     quick_train(model, 1)
     assert trust(model) == pytest.approx([max(best, 0.7)] * len(encoder.keys))
+
+
+@pytest.mark.parametrize(("gain", "found"), [(0.04, 1.0), (0.06, 0.9)])
+def test_a_gain_that_is_not_worth_having_is_none(model, quick_train, monkeypatch, gain, found):
+    encoder = model.module.denoiser.conditions
+
+    def bounds(*_):
+        """Without noise; .9 is the best."""
+        return -gain * (1 - (encoder.trust - 0.9).abs() * 10).sum().expand(5)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert trust(model) == pytest.approx([found] * len(encoder.keys))
 
 
 @pytest.mark.parametrize(("gain", "found"), [(0.9, 1.0), (1.1, 0.8)])

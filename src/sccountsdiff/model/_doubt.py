@@ -20,11 +20,13 @@ class DoubtConditions(Callback):
     what it is told of a cell outweighs what it sees of it, and cells that it generates lie too near to the middle of
     their type. Each key has one factor (:attr:`~sccountsdiff.conditioning.ConditionEncoder.trust`), found by the bound of
     cells that were held out, on the same thinned counts each time. It stays at 1 unless the gain exceeds its own
-    standard error: cells that are less typical than they should be are the greater harm.
+    standard error and is worth having: cells that are less typical than they should be are the greater harm.
     """
 
     #: Trust that is tried after 1, one after the other, while cells become more likely; not below the last of them.
     LEVELS = (0.9, 0.8, 0.7)
+    #: Gain in nats a cell that is worth having: where labels are well known there is less, and generated cells lose by it.
+    LEAST_GAIN = 0.05
     #: Held-out cells that are asked, about.
     N_CELLS = 4096
 
@@ -51,7 +53,7 @@ class DoubtConditions(Callback):
                 if bounds.mean() >= best.mean():
                     break
                 best, found = bounds, level
-            if full is not None and is_worse(full, best):
+            if full is not None and is_worse(full, best) and (full - best).mean() >= self.LEAST_GAIN:
                 trusted = found
         finally:  # also of an interruption: a level that was only tried is none
             encoder.trust[number] = trusted

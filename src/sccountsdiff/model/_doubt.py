@@ -25,7 +25,7 @@ class DoubtConditions(Callback):
 
     #: Trust that is tried after 1, one after the other, while cells become more likely; not below the last of them.
     LEVELS = (0.9, 0.8, 0.7)
-    #: Gain in nats a cell that is worth having: where labels are well known there is less, and generated cells lose by it.
+    #: Gain in nats a cell that is worth having: with many held-out cells, less than this can exceed its standard error.
     LEAST_GAIN = 0.05
     #: Held-out cells that are asked, about.
     N_CELLS = 4096

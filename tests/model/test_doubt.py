@@ -104,6 +104,32 @@ def test_a_level_that_was_only_tried_does_not_outlast_an_interruption(model, qui
     assert set(trust(model)) == {1}
 
 
+def test_a_second_training_learns_from_whole_tokens(trained, quick_train):
+    model, seen = trained("noise"), []
+
+    class Watched(DoubtConditions.__base__):
+        def on_train_batch_start(self, *_):
+            seen.append(trust(model))
+
+    assert trust(model) != [1]
+    quick_train(model, 1, callbacks=[Watched()])
+    assert seen
+    assert all(found == [1] for found in seen)
+
+
+def test_bounds_are_computed_once_for_each_trust(model, quick_train, monkeypatch):
+    encoder, asked = model.module.denoiser.conditions, []
+
+    def bounds(*_):
+        asked.append(tuple(encoder.trust.tolist()))
+        return 10 * (encoder.trust - 0.9).square().sum().repeat(5)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert len(asked) == len(set(asked)) == 1 + 2 * len(encoder.keys)
+
+
 def test_some_of_many_held_out_cells_are_asked(model, quick_train, monkeypatch):
     asked = []
 

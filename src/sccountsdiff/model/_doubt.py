@@ -6,6 +6,7 @@ from typing import final
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from sccountsdiff.conditioning import ConditionEncoder, condition_encoders
 from sccountsdiff.model._callbacks import held_out_bounds, is_worse
@@ -30,30 +31,39 @@ class DoubtConditions(Callback):
     #: Held-out cells that are asked, about.
     N_CELLS = 4096
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Find it; a model that keeps what another has learned keeps this as well, and one without nulls trusts all."""
-        module: CountDiffusionModule = pl_module.module
-        if module.denoiser.offsets.everyone.n_kept or module.denoiser.condition_dropout == 0:
-            return
-        for encoder in condition_encoders(module.denoiser):
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Trust all: what is learned is learned from whole tokens, also in a second training."""
+        for encoder in _doubtful(pl_module.module):
             encoder.trust.fill_(1.0)
-            for number in range(len(encoder.keys)):
-                self._doubt(trainer, pl_module, encoder, number)
 
-    def _doubt(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, encoder: ConditionEncoder, number: int
-    ) -> None:
-        """Lower the trust in one key."""
-        full = best = held_out_bounds(trainer, pl_module, self.N_CELLS)
-        found = trusted = 1.0
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Find it, key by key."""
+        encoders = _doubtful(pl_module.module)
+        bounds = held_out_bounds(trainer, pl_module, self.N_CELLS) if encoders else None
+        if bounds is None:
+            return
+        for encoder in encoders:
+            for number in range(len(encoder.keys)):
+                bounds = self._doubt(trainer, pl_module, encoder.trust[number : number + 1], bounds)
+
+    def _doubt(self, trainer: pl.Trainer, pl_module: pl.LightningModule, trust: Tensor, full: Tensor) -> Tensor:
+        """Lower the trust in one key, in place; the bounds then, of those before."""
+        best, found, trusted = full, 1.0, 1.0
         try:
-            for level in self.LEVELS if full is not None else ():
-                encoder.trust[number] = level
+            for level in self.LEVELS:
+                trust.fill_(level)
                 bounds = held_out_bounds(trainer, pl_module, self.N_CELLS)
                 if bounds.mean() >= best.mean():
                     break
                 best, found = bounds, level
-            if full is not None and is_worse(full, best) and (full - best).mean() >= self.LEAST_GAIN:
+            if is_worse(full, best) and (full - best).mean() >= self.LEAST_GAIN:
                 trusted = found
         finally:  # also of an interruption: a level that was only tried is none
-            encoder.trust[number] = trusted
+            trust.fill_(trusted)
+        return best if trusted < 1 else full
+
+
+def _doubtful(module: CountDiffusionModule) -> list[ConditionEncoder]:
+    """Encoders to find the trust of: a model that keeps what another has learned keeps it, one without nulls trusts all."""
+    kept = module.denoiser.offsets.everyone.n_kept or module.denoiser.condition_dropout == 0
+    return [] if kept else condition_encoders(module.denoiser)

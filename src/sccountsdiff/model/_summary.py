@@ -35,9 +35,9 @@ class SummaryMixin(BaseModelClass):
         trust = {key.name: float(t) for e in encoders for key, t in zip(e.keys, e.trust, strict=True)}
         described = []
         for source in self._sources:
-            doubted = trust.get(source.name, 1.0) < 1
-            more = [str(len(source.categories))] * bool(len(source.categories))
-            more += [f"trust {trust[source.name]:.1f}"] * doubted
+            more = [str(len(source.categories))] if len(source.categories) else []
+            if trust.get(source.name, 1.0) < 1:
+                more.append(f"trust {trust[source.name]:.1f}")
             described.append(f"{source.name} ({', '.join(more)})" if more else source.name)
         return ", ".join(described)
 

@@ -76,7 +76,10 @@ def test_pooled_analysis_keeps_what_was_measured(trained, half_hidden):
     pooled = trained.pool_imputations(mean_of_genes, mask=half_hidden, n_imputations=8, seed=1)
     truth = counts.mean(0)
     assert pooled.estimate.shape == truth.shape
-    assert (pooled.variance > counts.var(0) / len(counts)).all()
+    # More doubt than with all counts; not of each gene for certain: the spread of its completed counts varies as well.
+    doubt = pooled.variance / (counts.var(0) / len(counts))
+    assert doubt.mean() > 1.1
+    assert doubt.min() > 0.9
     assert np.abs((pooled.estimate - truth) / pooled.standard_error).max() < 4
     low, high = pooled.interval(0.95)
     assert np.mean((low < truth) & (truth < high)) > 0.8

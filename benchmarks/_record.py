@@ -19,6 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
+import torch
 
 FIELDS = ("method", "data", "seed", "score", "value", "seconds", "machine", "date", "versions")
 PACKAGES = ("sccountsdiff", "torch", "scvi-tools", "scanpy", "anndata", "numpy")
@@ -28,7 +29,7 @@ Job = Callable[[str, str, int], Mapping[str, float]]
 
 
 def machine() -> str:
-    """Return processor architecture, model and number of usable cores and threads of this machine."""
+    """Return processor architecture, model and number of usable cores and threads of this machine, and its GPU if any."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -37,7 +38,8 @@ def machine() -> str:
         ]
         model = names[0] if names else model
     threads = os.environ.get("OMP_NUM_THREADS", "1")
-    return f"{model}; {os.cpu_count()} cores; {threads} thread(s)"
+    gpu = f"; {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{model}; {os.cpu_count()} cores; {threads} thread(s){gpu}"
 
 
 def versions() -> str:

@@ -57,6 +57,8 @@ class EpochClock(Callback):
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx: int) -> None:
         """Read the clock after the last batch."""
         if batch_idx + 1 == trainer.num_training_batches:
+            if trainer.strategy.root_device.type == "cuda":
+                torch.cuda.synchronize()
             self.epochs.append(self._start.since())
 
     def median(self) -> Time:

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from sccountsdiff.data import sparse_counts
 from sccountsdiff.model._method import Engine, Method
 from sccountsdiff.model._question import View
+from sccountsdiff.model._sparse import sparse_block
 
 _EXPECTED = "expected counts; a test of differences between groups must not use them (see test_markers)"
 
@@ -150,7 +150,7 @@ class Draws(Answer):
 
     def block(self, result: Tensor) -> sparse.csr_matrix:
         """Integers, sparse: most counts are zero."""
-        return sparse_counts(result.cpu().numpy())
+        return sparse_block(result)
 
     def combined(self, results: Sequence[Any]) -> sparse.csr_matrix | list[sparse.csr_matrix]:
         """One matrix ``(n_cells, n_genes)`` if no number of draws was asked for, else a list of them."""

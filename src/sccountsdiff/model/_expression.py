@@ -77,7 +77,7 @@ class ExpressionMixin(InferenceMixin):
         weights
             ``"uniform"`` or ``None``: cells are drawn with equal weights.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         return_mean
             Whether to return the mean over draws or the draws.
         return_numpy

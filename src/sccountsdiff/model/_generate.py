@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
-from scvi import REGISTRY_KEYS, settings
+from scvi import REGISTRY_KEYS
 
 from sccountsdiff.data import Chunks, MemorySink, digest, row_readable
 from sccountsdiff.model._approach import Asked
@@ -123,7 +123,7 @@ class GenerateMixin(ForecastMixin):
             is unsure; otherwise each gene has its expectation, as in the paper. Changes nothing for entries that return
             whole.
         batch_size
-            Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells generated at a time; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`. The draws of each ``batch_size`` cells
             follow from it and their number alone.
@@ -168,7 +168,8 @@ class GenerateMixin(ForecastMixin):
         else:
             plan, begin = self._plan_same(asked, from_adata, sizes, survival, rng)
             names = from_adata.obs_names
-        making = Making(self.module, plan, Chunks(len(plan), batch_size or settings.batch_size), begun.used)
+        size = self.module.minibatch_size(batch_size, self.summary_stats.n_vars)
+        making = Making(self.module, plan, Chunks(len(plan), size), begun.used)
         stage = self._walked(making, begin, asked, guidance, options)
         targets, wanted, trust = self._forecast(plan, asked, from_adata is not None, begun.used)
         stage = Moved(making, stage, targets, 1) if targets else stage

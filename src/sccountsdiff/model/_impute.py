@@ -102,7 +102,7 @@ class ImputeMixin(ExpressionMixin):
         n_steps
             Steps of the walk that draws; ``None`` is the default of the method. 1 draws entries independently.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
         layer_added

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from scvi import REGISTRY_KEYS
 from torch import Tensor
 
-from sccountsdiff.data import sparse_counts
 from sccountsdiff.model._destination import Out, parse_out
 from sccountsdiff.model._guards import cell_positions, gene_positions
 from sccountsdiff.model._measurements import Bound, Features
@@ -25,6 +24,7 @@ from sccountsdiff.model._names import resolve_category
 from sccountsdiff.model._random import generators, seeded
 from sccountsdiff.model._record import provenance
 from sccountsdiff.model._setup import ConditionSource
+from sccountsdiff.model._sparse import sparse_block
 from sccountsdiff.model._streaming import Seed, Selection, StreamingMixin, named_cells, seed_to_begin
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class InferenceMixin(StreamingMixin):
     ) -> Iterator[Cells]:
         """Minibatches on the device of the model; a description shows a progress bar."""
         if dataloader is None:
-            dataloader = self._make_data_loader(adata=adata, indices=cells, batch_size=batch_size)
+            size = self.module.minibatch_size(batch_size, self.summary_stats.n_vars)
+            dataloader = self._make_data_loader(adata=adata, indices=cells, batch_size=size)
         return self._loaded(dataloader, description)
 
     @torch.inference_mode()
@@ -99,7 +100,7 @@ class InferenceMixin(StreamingMixin):
         indices
             Cells to use; ``None`` is all.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         n_samples
             Survivals drawn for each cell, an even number; stratified.
         return_mean
@@ -163,7 +164,7 @@ class InferenceMixin(StreamingMixin):
         indices
             Cells to use; ``None`` is all.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         use_condition
             Whether the network is told the condition of each cell. By default it is withheld, so that labels do not
             leak into the representation. A model trained without condition dropout always gets it.
@@ -227,7 +228,7 @@ class InferenceMixin(StreamingMixin):
         gene_list
             Genes to return, in this order; ``None`` is all.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         dataloader
             Minibatches to use instead of ``adata``.
         silent
@@ -252,7 +253,7 @@ class InferenceMixin(StreamingMixin):
             for cells in self._minibatches(data, rows, batch_size, dataloader, None if silent else "Drawing"):
                 fresh = fresh_measurement(*self.module.translate(cells, [batch]))
                 for draw in draws:
-                    draw.append(sparse_counts(fresh.draw(generator)[:, genes].cpu().numpy()))
+                    draw.append(sparse_block(fresh.draw(generator)[:, genes]))
         stacked = [sparse.GCXS.from_scipy_sparse(scipy.sparse.vstack(draw, format="csr")) for draw in draws]
         return stacked[0] if n_samples == 1 else sparse.stack(stacked, axis=-1)
 

@@ -73,7 +73,7 @@ class MarkersMixin(ImputeMixin):
             cell, pooled by Reiter's rule. The latter is what tests of posterior draws come to if they are done right: it
             holds its level by a wide margin and finds what the counts show, no more.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
         silent
@@ -144,7 +144,7 @@ class MarkersMixin(ImputeMixin):
         complete_df
             Degrees of freedom that the analysis would have without a missing entry.
         batch_size
-            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`.
+            Cells in a minibatch; ``None`` is :attr:`scvi.settings.batch_size`, on a GPU what takes 1 GB of its memory.
         seed
             Seed of the draws; ``None`` follows :attr:`scvi.settings.seed`.
         silent

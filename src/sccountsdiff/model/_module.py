@@ -7,7 +7,7 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import torch
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from sccountsdiff.model._side_by_side import at_a_time
 from sccountsdiff.nets import Denoiser, Library, OneLibrary
 from sccountsdiff.objective import Objective, bound
 from sccountsdiff.process import Posterior, Shown
+
+#: Numbers that a pass of a minibatch keeps on a GPU, by default 1 GB: with fewer it waits for the next operation.
+_GPU_NUMBERS = 2**28
 
 
 class Cells(NamedTuple):
@@ -89,6 +92,21 @@ class CountDiffusionModule(BaseModuleClass):
         """Minibatches that go through the network at the same time: one, unless a CPU has cores to share out."""
         # Torch's compiler is not made for several threads.
         return at_a_time(n_minibatches, n_entries) if self.device.type == "cpu" and not self.compiled else 1
+
+    def minibatch_size(self, wanted: int | None, n_genes: int) -> int:
+        """Cells in a minibatch when nothing is learned: as many as a user wants, or as suit the device.
+
+        Parameters
+        ----------
+        wanted
+            What the user said; None is :attr:`scvi.settings.batch_size` on a CPU, on a GPU what takes 1 GB of its memory
+            if that is more: 4,194 cells of 2,000 genes for the default network.
+        n_genes
+            Genes of a cell.
+        """
+        least: int = settings.batch_size
+        on_gpu = _GPU_NUMBERS // (self.denoiser.numbers_per_entry * n_genes)
+        return wanted or (least if self.device.type == "cpu" else max(least, on_gpu))
 
     def cells(self, tensors: dict[str, Tensor]) -> Cells:
         """Translate a minibatch of scvi-tools, onto the device of the network."""

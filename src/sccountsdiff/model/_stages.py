@@ -20,6 +20,7 @@ from sccountsdiff.model._approach import Approach, Asked
 from sccountsdiff.model._module import CountDiffusionModule, fresh_measurement
 from sccountsdiff.model._random import chunk_generator
 from sccountsdiff.model._request import CellPlan
+from sccountsdiff.model._sparse import sparse_block
 from sccountsdiff.model._start import Start
 from sccountsdiff.process import Posterior, Shown
 from sccountsdiff.sampling import Sampler, Transport, fit_transport
@@ -143,7 +144,7 @@ class Walked(Stage):
             if len(within):
                 x_start = self.begin.draw(plan, cells[within], sampler.process, generator)
                 drawn = sampler.sample(x_start, making.told(cells[within]), grid, generator=generator)
-                walked.append(sparse_counts(drawn.cpu().numpy()))
+                walked.append(sparse_block(drawn))
                 order.append(within)
         return sparse.vstack(walked, format="csr")[np.argsort(np.concatenate(order))]
 
@@ -193,7 +194,7 @@ class Moved(Stage):
             cells = target.cells[first:last]
             within = cells - rows.start
             drawn = transport.draw(*self.making.measured_again(counts[within], cells), generator)
-            moved.append(sparse_counts(drawn.cpu().numpy()))
+            moved.append(sparse_block(drawn))
             order.append(within)
             still[within] = False
         order.append(np.flatnonzero(still))

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from numpy.typing import ArrayLike, NDArray
-from scvi import settings
 from scvi.utils import track
 from torch import Tensor
 
@@ -55,7 +54,7 @@ class StreamingMixin(GuardsMixin):
         if len(cells) == 0:
             raise ValueError("No cells are selected: indices is empty. Pass None for all cells.")
         dataset = CountsDataset(self.get_anndata_manager(data, required=True), cells)
-        size = selection.batch_size or settings.batch_size
+        size = self.module.minibatch_size(selection.batch_size, dataset.counts.shape[1])
         return CellJob(task, CellReader(self.module, dataset, size, selection.silent))
 
     def _answers(self, task: Task, data: AnnData | None, selection: Selection, seed: int = 0) -> list[Any]:

@@ -84,6 +84,11 @@ class Denoiser(nn.Module, ABC):
         """
         return self(x_t, alpha, condition).rate
 
+    @property
+    def numbers_per_entry(self) -> int:
+        """Numbers that a pass keeps for each entry of a minibatch, roughly: they limit how many cells a GPU takes at a time."""
+        return 32
+
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Dispersions that can be calibrated after training (:meth:`Head.scaled_log_dispersion`), None by default."""
         return None
@@ -167,6 +172,11 @@ class HeadedDenoiser(Denoiser):
         -------
         ``(n_cells, n_outputs * n_genes)``, the first of all genes first.
         """
+
+    @property
+    def numbers_per_entry(self) -> int:
+        """Those of the head."""
+        return self.head.numbers_per_entry
 
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Dispersions of the head."""

@@ -122,6 +122,11 @@ class GeneTransformer(HeadedDenoiser):
         self.gene_bias = nn.Parameter(self.library.log_share(n_genes, gene_mean))
         nn.init.normal_(self.to_logit.weight, std=0.02)
 
+    @property
+    def numbers_per_entry(self) -> int:
+        """Those of the head, and a feed-forward layer of a block beside its input."""
+        return super().numbers_per_entry + 8 * self.gene_embedding.shape[1]
+
     def _tokens(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Last hidden layer: the cell's token first, then condition tokens, then genes."""
         entries = torch.stack([torch.log1p(x_t), alpha.expand_as(x_t)], -1)

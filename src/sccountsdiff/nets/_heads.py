@@ -45,6 +45,8 @@ class Head(nn.Module, ABC):
 
     #: Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
     n_outputs: int = 1
+    #: Numbers that a pass keeps for each entry, roughly.
+    numbers_per_entry: int = 32
 
     @abstractmethod
     def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:

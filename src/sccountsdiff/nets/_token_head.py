@@ -37,6 +37,7 @@ class TokenHead(DispersedHead):
     #: Features of the law of each gene that the network sets freely, beside the mean.
     N_FEATURES = 1
     n_outputs = 1 + N_FEATURES
+    numbers_per_entry = 8 * (N_EXPLICIT + 1)
 
     count: Tensor
 

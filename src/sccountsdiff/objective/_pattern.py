@@ -161,7 +161,8 @@ class MixtureSurvival(SurvivalPattern):
         self, n_cells: int, n_genes: int, generator: torch.Generator | None = None, device: torch.device | None = None
     ) -> Survival:
         """Draw ``(n_cells, n_genes)`` survivals."""
-        chance = torch.rand((), generator=generator, device=device).item()
+        # Without a generator on the device, drawn where nobody waits for it.
+        chance = torch.rand((), generator=generator, device=None if generator is None else device).item()
         n_entrywise = math.floor(self.entrywise_fraction * n_cells + chance)
         parts = [
             self.uniform.draw(n_cells - n_entrywise, n_genes, generator, device),

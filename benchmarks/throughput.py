@@ -18,7 +18,7 @@ take turns, so that other work on the machine meets all of them.
 
 Speeds are given on the wall and of processor time (``cpu``), to be compared where other work runs beside.
 
-``--device cuda`` asks the same of a GPU, with 32,768 cells, and fills ``throughput_cuda.csv``. There ``compiled`` also captures
+``--device cuda`` asks the same of a GPU, with 16,384 cells, and fills ``throughput_cuda.csv``. There ``compiled`` also captures
 CUDA graphs (``mode="reduce-overhead"``), ``sparse`` makes counts dense on the GPU (``load_sparse_tensor=True``), cells are
 generated in minibatches of the default size, and profiles are of the kernels of the GPU, as shares of all time: ``waiting`` is
 the part in which it had nothing to do.
@@ -125,7 +125,7 @@ MACHINES = {
     ),
     "cuda": Machine(
         "cuda",
-        32_768,
+        16_384,
         None,
         4096,
         {
@@ -174,7 +174,7 @@ def trained(machine: Machine, method: str, seed: int, max_epochs: int | None) ->
 def generated(machine: Machine, method: str, seed: int) -> dict[str, float]:
     """Return the speed of generation on all cores."""
     model = machine.fresh("countsdiff", seed)
-    machine.train(model, 128)
+    machine.train(model, SIZES[-1])
     torch.set_num_threads(ALL_CORES)
     if method.endswith("_compiled"):
         model.compile(**machine.compiler)

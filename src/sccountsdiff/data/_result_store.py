@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -26,6 +27,8 @@ from sccountsdiff.data._sink import Chunks, Sink
 
 #: Entries of a chunk of the arrays of a sparse matrix: 1 MB of int32.
 _SPARSE_CHUNK = 2**18
+#: Entries of dense chunks that are written together, as several cores compress them: 64 MB.
+_TOGETHER = 2**24
 #: Names of a chunk. Zarr writes ten chunks at once, and takes several times the memory of the names in them.
 _NAMES_CHUNK = 2**14
 _NOTE, _REQUEST, _SOURCES, _SEED = "sccountsdiff", "request", "sources", "seed"
@@ -173,18 +176,20 @@ class ResultStore(Sink):
         return (self._folder.read(chunk, result) for chunk in range(self.chunks.number))
 
     def _append(self, group: Any, name: str, blocks: Iterator[Rows]) -> None:
-        for chunk, block in enumerate(blocks):
-            if sparse.issparse(block) and chunk == 0:
-                block.indptr = block.indptr.astype(np.int64)  # of the whole, which may hold more than 2**31 counts
-                write_elem(group, name, block, dataset_kwargs={"chunks": (_SPARSE_CHUNK,)})
-            elif sparse.issparse(block):
+        first = next(blocks)
+        if sparse.issparse(first):
+            first.indptr = first.indptr.astype(np.int64)  # of the whole, which may hold more than 2**31 counts
+            write_elem(group, name, first, dataset_kwargs={"chunks": (_SPARSE_CHUNK,)})
+            for block in blocks:
                 sparse_dataset(group[name]).append(block)
-            else:
-                if chunk == 0:
-                    growing = {"maxshape": (None, block.shape[1])} if isinstance(group, h5py.Group) else {}
-                    write_elem(group, name, block, dataset_kwargs={"chunks": block.shape, **growing})
-                    group[name].resize((self.chunks.n_cells, block.shape[1]))
-                group[name][self.chunks.rows(chunk)] = block
+            return
+        growing = {"maxshape": (None, first.shape[1])} if isinstance(group, h5py.Group) else {}
+        write_elem(group, name, first, dataset_kwargs={"chunks": first.shape, **growing})
+        group[name].resize((self.chunks.n_cells, first.shape[1]))
+        end = len(first)
+        while several := list(islice(blocks, max(1, _TOGETHER // max(first.size, 1)))):
+            start, end = end, end + sum(map(len, several))
+            group[name][start:end] = np.concatenate(several)
 
 
 def seed_begun_with(path: str | os.PathLike[str]) -> int | None:

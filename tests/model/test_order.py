@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sccountsdiff.model._order import BlockShuffled, InOrder, MinibatchSampler, Shuffled
+from sccountsdiff.model._order import BlockShuffled, InOrder, MinibatchSampler, Shuffled, Spread
 
 ORDERS = {
     "in order": InOrder(),
+    "spread": Spread(),
     "shuffled": Shuffled(),
     "blocks": BlockShuffled(4, 32),
     "one cell a block": BlockShuffled(1, 64),
@@ -43,6 +44,15 @@ def test_epochs_differ_and_repeat_by_seed(order):
     epochs = [np.concatenate([b.cells for b in samplers(500, 50, order, 1, epoch)[0]]) for epoch in (0, 1, 0)]
     assert not np.array_equal(epochs[0], epochs[1])
     np.testing.assert_array_equal(epochs[0], epochs[2])
+
+
+def test_the_first_minibatches_are_spread_over_all_cells():
+    batches = list(samplers(1000, 10, Spread(), 1)[0])
+    assert [int(batch.cells[0]) for batch in batches[:4]] == [0, 640, 320, 960]
+    assert all((np.diff(batch.cells) == 1).all() for batch in batches), "neighbours stay together"
+    for n in (8, 16, 64):
+        firsts = np.sort([batch.cells[0] for batch in batches[:n]])
+        assert np.diff(firsts).max() <= 1280 / n
 
 
 def test_blocks_are_read_whole_and_once():

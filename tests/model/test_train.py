@@ -442,3 +442,15 @@ def test_frozen_dispersions_are_not_calibrated(model, quick_train):
     before = dispersion.clone()
     quick_train(model, 2)
     torch.testing.assert_close(dispersion, before)
+
+
+def test_the_first_held_out_cells_are_from_everywhere(make_adata):
+    """Data sorted by sample: stages that look at a few held-out cells must not judge by the first sample."""
+    adata = make_adata(n_cells=8000)
+    CountsDiff.setup_anndata(adata, layer="counts")
+    splitter = CountsDiff._data_splitter_cls(CountsDiff(adata).adata_manager, batch_size=16)
+    splitter.setup()
+    loader = splitter.val_dataloader()
+    first = np.concatenate([loader.dataset.cells.rows[batch.cells] for batch in list(loader.sampler)[:8]])
+    assert np.histogram(first, 4, (0, 8000))[0].min() > 0
+    assert not np.array_equal(np.sort(first), first)

@@ -87,6 +87,36 @@ class InOrder(CellOrder):
 
 
 @final
+class Spread(CellOrder):
+    """As the cells come within a minibatch, and minibatches from all over the storage first.
+
+    Data are often sorted by sample or type. Whoever looks at the first few minibatches alone sees some of everything.
+    """
+
+    def positions(self, n_cells: int, rng: np.random.Generator) -> Positions:
+        """Rising positions."""
+        return all_cells(n_cells)
+
+    def minibatches(self, cuts: list[Positions], rng: np.random.Generator) -> Iterator[Minibatch]:
+        """The first minibatch, that in the middle, those at the quarters, and so on (van der Corput).
+
+        Parameters
+        ----------
+        cuts
+            Positions of the cells of each minibatch.
+        rng
+            Not used.
+
+        Returns
+        -------
+        All of them.
+        """
+        digits = max(len(cuts) - 1, 1).bit_length()
+        order = (int(f"{number:0{digits}b}"[::-1], 2) for number in range(2**digits))
+        return (Minibatch(cuts[i], cuts[i]) for i in order if i < len(cuts))
+
+
+@final
 class Shuffled(CellOrder):
     """A random permutation: for counts in memory, where it costs nothing to jump from cell to cell."""
 

@@ -32,6 +32,8 @@ class Polish(Finish):
     description = "Polishing"
     #: Largest learning rate.
     RATE = 3e-4
+    #: Held-out cells that are asked, about: of a million, more would take longer than all else.
+    N_HELD_OUT = 16_384
 
     def learned(self, module: CountDiffusionModule) -> list[nn.Parameter]:
         """All weights but what each gene has of its own; none under heads that lack such, and so a law of whole cells."""
@@ -54,8 +56,8 @@ class Polish(Finish):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Train, and go back if held-out cells say so."""
         state = {name: value.clone() for name, value in pl_module.module.state_dict().items()}
-        before = held_out_bounds(trainer, pl_module)
+        before = held_out_bounds(trainer, pl_module, self.N_HELD_OUT)
         super().on_train_end(trainer, pl_module)
-        after = held_out_bounds(trainer, pl_module)
+        after = held_out_bounds(trainer, pl_module, self.N_HELD_OUT)
         if before is not None and after is not None and is_worse(after, before):
             pl_module.module.load_state_dict(state)

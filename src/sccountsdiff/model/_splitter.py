@@ -21,9 +21,13 @@ from sccountsdiff.model._order import (
     Minibatch,
     MinibatchSampler,
     Shuffled,
+    Spread,
     all_cells,
 )
 from sccountsdiff.model._random import seeded
+
+#: Held-out cells up to which all are looked at anyway, so that their order does not matter.
+_FEW = 512
 
 
 class BufferedCells(Dataset):
@@ -147,7 +151,8 @@ class CountsDataSplitter(DataSplitter):
         if len(rows) < world_size:  # too few to share: every process looks at all of them
             rank, world_size = 0, 1
         cells = self._dataset(np.sort(rows))  # neighbours are read from a disk together
-        return self._loader(cells, MinibatchSampler(len(cells), self.batch_size, InOrder(), 0, rank, world_size))
+        order = InOrder() if len(rows) <= _FEW else Spread()
+        return self._loader(cells, MinibatchSampler(len(cells), self.batch_size, order, 0, rank, world_size))
 
     def _place(self) -> tuple[int, int]:
         """Number of this process, and how many there are."""

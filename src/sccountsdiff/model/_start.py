@@ -50,8 +50,11 @@ class Start(ABC):
         """Bring the cells to the survival, at the size that is wanted."""
         wanted = _of_cell(plan.library_size[cells]) / np.maximum(self.totals(plan, cells), 1)
         size = torch.as_tensor(np.nan_to_num(wanted, nan=1.0), device=generator.device).float().unsqueeze(-1)
-        x_0 = torch.as_tensor(self.counts(plan, cells), device=generator.device)
-        return process.begin(x_0, self.survival, size, generator)
+        return process.begin(self._whole(plan, cells, generator.device), self.survival, size, generator)
+
+    def _whole(self, plan: CellPlan, cells: NDArray[np.intp], device: torch.device) -> Tensor:
+        """The whole cells on a device."""
+        return torch.as_tensor(self.counts(plan, cells), device=device)
 
 
 @final
@@ -69,6 +72,10 @@ class EmptyStart(Start):
     def totals(self, plan: CellPlan, cells: NDArray[np.intp]) -> NDArray[Any]:
         """Zeros."""
         return np.zeros(len(cells))
+
+    def _whole(self, plan: CellPlan, cells: NDArray[np.intp], device: torch.device) -> Tensor:
+        # Made there: to bring zeros to a GPU takes as long as to walk them a few steps.
+        return torch.zeros(len(cells), self.n_genes, device=device)
 
     def inputs(self, plan: CellPlan, cells: NDArray[np.intp]) -> list[NDArray[Any]]:
         """Nothing."""

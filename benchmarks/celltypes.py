@@ -16,8 +16,8 @@ components of log1p(CP10k) fitted on training cells:
 CountsDiff is told the label and walks from zeros or from thinned training cells (``empirical``) in the number of steps in
 the name, as default settings have it or with the setting named; ``conjugate`` is ``head="conjugate"``, without outlier states,
 ``as_trained`` is the network as the epochs leave it, without what follows them, ``unpolished`` has the laws of its
-genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks the last two steps: in one, what is
-expected of each gene in a label is matched to what was counted, in the other it is measured how genes vary together
+genes fitted once more, but was not trained without dropout, and ``unmatched`` lacks the last three steps: in one, what is
+expected of each gene in a label is matched to what was counted, in the others it is measured how genes vary together
 beyond that. ``independent`` lacks only the latter: all genes of a step are drawn on their own. ``trusting`` lacks only
 that labels are trusted less than training suggests where held-out cells ask for it.
 The method ``real`` scores the training cells themselves: no model can be expected to do better than that, since they

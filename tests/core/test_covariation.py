@@ -101,6 +101,20 @@ def test_factors_are_forgotten_as_survival_rises():
     assert (first.normal * third.normal).mean().abs() < 0.02, "empty cells have nothing to remember"
 
 
+def test_without_a_memory_factors_are_drawn_anew():
+    covariation = one_programme(n_genes=2)
+    before, now = torch.tensor(0.1), torch.tensor(0.2)
+    assert covariation.correlation(before, now) == pytest.approx(0.125)
+    assert covariation.correlation(torch.tensor(0.0), now) == 0
+    covariation.memory.fill_(0.5)
+    assert covariation.correlation(before, now) == 0.5
+    covariation.memory.zero_()
+    assert covariation.correlation(before, now) == 0
+    assert one_programme().memory == 0.25
+    covariation.load_state_dict({name: v for name, v in covariation.state_dict().items() if name != "memory"})
+    assert covariation.memory == 0.25, "of files from before it was fitted"
+
+
 def walk(covarying: CovaryingRates | None, n_steps: int, seed: int = 0) -> torch.Tensor:
     """Cells by a denoiser that knows the mean of each gene and nothing else."""
     sampler = Sampler(Thinning(), PoissonOracle(10.0), covarying=covarying)

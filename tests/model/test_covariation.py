@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ import torch
 
 from sccountsdiff import CountsDiff
 from sccountsdiff.model._covary import FitCovariation, without_noise
+from sccountsdiff.model._memory import FitMemory, _Widened
+from sccountsdiff.sampling import CovaryingRates
 
 N_GENES, SD = 60, 0.6
 #: Half of the genes go up when the others go down.
@@ -72,6 +76,56 @@ def test_generated_cells_have_the_programme(fitted):
     # A network that knows means alone does not carry on what a step has begun.
     assert all(2 * other < one < together[0] for one, other in zip(together[1:], alone[1:], strict=True))
     assert max(alone) < 0.2
+
+
+def remembering(model: CountsDiff) -> float:
+    """Memory that walks of a model are given."""
+    FitMemory().on_train_end(model.trainer, Mock(module=model.module))
+    return float(model.module.denoiser.covariation.memory)
+
+
+def test_walks_whose_cells_vary_too_little_remember_all(fitted):
+    """The network knows means alone: what is remembered is all that carries a programme through many steps."""
+    assert remembering(fitted(programme(SD))) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("without", "slope", "error", "memory"),
+    [
+        (-0.1, 0.8, 0.02, 0.125),
+        (0.05, 0.4, 0.02, 0.0),
+        (-0.1, 0.5, 0.02, 0.2),
+        (-0.1, 0.8, 0.2, 0.25),
+        (0.1, 0, 0.0, 0.25),
+    ],
+    ids=["half", "none", "some", "not sure", "of no use"],
+)
+def test_walks_remember_as_much_as_makes_their_cells_vary_as_cells_do(
+    fitted, monkeypatch, without, slope, error, memory
+):
+    model = fitted(programme(SD))
+
+    def widened(self, trainer, module, examples):
+        return _Widened(without + slope * float(module.denoiser.covariation.memory), error)
+
+    monkeypatch.setattr(FitMemory, "_widened", widened)
+    assert remembering(model) == pytest.approx(memory)
+    FitCovariation().on_train_end(model.trainer, Mock(module=model.module, n_obs_training=len(model.train_indices)))
+    assert model.module.denoiser.covariation.memory == 0.25, "found anew with the directions"
+
+
+def test_directions_count_by_what_is_drawn_along_them():
+    found = _Widened.of(torch.tensor([0.2, 0.4, 9.0]), torch.tensor([0.1, 0.1, 0.0]))
+    assert found.mean == pytest.approx(0.3)
+    assert found.error == pytest.approx(0.1 / 2**0.5)
+
+
+def test_an_interruption_leaves_the_memory_as_it_was(fitted, monkeypatch):
+    model = fitted(programme(SD))
+    monkeypatch.setattr(CovaryingRates, "draw", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        remembering(model)
+    assert model.module.denoiser.covariation.memory == 0.25
 
 
 def test_it_is_in_the_record_and_in_the_file(fitted, tmp_path):

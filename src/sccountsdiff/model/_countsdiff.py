@@ -12,6 +12,7 @@ from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._covary import FitCovariation
 from sccountsdiff.model._doubt import DoubtConditions
 from sccountsdiff.model._match import MatchTotals
+from sccountsdiff.model._memory import FitMemory
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
@@ -70,6 +71,7 @@ class CountsDiff(DiffusionModel):
         CalibrateDispersion,
         MatchTotals,
         FitCovariation,
+        FitMemory,
     )
 
     def __init__(

@@ -19,7 +19,7 @@ from sccountsdiff.nets import Covariation
 
 _SEED = 20261129
 #: Which cells give the directions, and which the covariances.
-_FOR_DIRECTIONS, _FOR_COVARIANCES = 0, 1
+_FOR_DIRECTIONS, FOR_COVARIANCES = 0, 1
 #: Directions that are looked for beside those that are kept, and passes over the cells for it.
 _SPARE, _PASSES = 8, 3
 #: Genes rarer than this (UMI counts a cell) are weighed like this.
@@ -109,7 +109,7 @@ class _Looker:
         part = (1 - level) / 2
         unit = scale * math.sqrt(part)
         process, generator = self.module.objective.process, torch.Generator(self.module.device).manual_seed(_SEED)
-        for found in self._molecules(level, _FOR_COVARIANCES):
+        for found in self._molecules(level, FOR_COVARIANCES):
             first = process.corrupt(found.missing, found.missing.new_tensor(0.5), generator)
             one, other = (
                 ((half - found.expected / 2) / unit).clamp(-_LARGEST, _LARGEST) @ directions / math.sqrt(part)
@@ -129,7 +129,7 @@ class _Looker:
         module, process = self.module, self.module.objective.process
         generator = torch.Generator(module.device).manual_seed(_SEED + 1)
         for minibatch in islice(self.trainer.train_dataloader, math.ceil(self.n_batches)):
-            cells = _half(module.cells(self.trainer.strategy.batch_to_device(minibatch)), parity)
+            cells = half(module.cells(self.trainer.strategy.batch_to_device(minibatch)), parity)
             if not len(cells.counts):
                 continue
             alpha = level * cells.survival
@@ -150,7 +150,7 @@ class _Molecules(NamedTuple):
     seen: Tensor
 
 
-def _half(cells: Cells, parity: int) -> Cells:
+def half(cells: Cells, parity: int) -> Cells:
     """Cells in which the total of every other gene is even, or odd: the same in every pass, and as good as by chance."""
     chosen = cells.counts[:, ::2].sum(1) % 2 == parity
     condition = {name: value[chosen] for name, value in cells.condition.items()}

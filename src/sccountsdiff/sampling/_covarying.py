@@ -11,9 +11,6 @@ from torch import Tensor
 from sccountsdiff.nets import Covariation, Library
 from sccountsdiff.process import MIN_RATE, Posterior
 
-#: How fast factors are forgotten: 0 never, infinity at once. Chosen by hand, see docs/theory.md.
-_FORGETTING = 3
-
 
 class Factors(NamedTuple):
     """Factors of the cells at a step of a walk.
@@ -37,9 +34,9 @@ class CovaryingRates:
 
     The law of the births between survivals :math:`\alpha_t` and :math:`\alpha_s`, given :math:`x_t`, is that of rates drawn
     from their posterior, which is one of all genes. With the mean of each gene alone, births of a step are independent,
-    and in few steps related genes come out related too little. Factors of successive steps correlate with
-    :math:`(\alpha_t / \alpha_s)^3`, so that many steps do not average them away: a denoiser that learned from few cells does
-    not see all of what earlier factors have done. Not in the paper.
+    and in few steps related genes come out related too little. Factors of successive steps are correlated
+    (:meth:`~sccountsdiff.nets.Covariation.correlation`), so that many steps do not average them away: a denoiser that
+    learned from few cells does not see all of what earlier factors have done. Not in the paper.
 
     Parameters
     ----------
@@ -76,7 +73,7 @@ class CovaryingRates:
         shape = len(rate), loadings.shape[1]
         normal = torch.randn(shape, generator=generator, device=rate.device)
         if before is not None:
-            kept = (before.alpha / alpha) ** _FORGETTING
+            kept = self.covariation.correlation(before.alpha, alpha)
             normal = kept * before.normal + (1 - kept.square()).sqrt() * normal
         drawn = torch.addmm(-loadings.square().sum(1) / 2, normal, loadings.T).exp_().mul_(rate)
         factor = self.library.total(rate) / self.library.total(drawn).clamp_min(MIN_RATE)

@@ -30,12 +30,14 @@ class FitMemory(Callback):
     to what they have done, and many steps average them away unless they are remembered; one that has learned from many
     needs no memory, and with one its cells vary too widely. So training cells are generated again, given their
     condition and library size. If they vary more widely along the directions of covariation than the cells themselves
-    (mean of the log ratios, by more than its standard error), they are generated without a memory as well, and the
+    (mean of the log ratios, by more than two standard errors), they are generated without a memory as well, and the
     memory becomes that between the two at which they would vary as the cells do.
     """
 
     #: Steps of a walk: what generation takes by default.
     N_STEPS = 20
+    #: Standard errors by which they have to.
+    SURE = 2
     #: Entries that are walked back for each, about.
     N_ENTRIES = 2**22
 
@@ -52,7 +54,7 @@ class FitMemory(Callback):
         try:
             examples = list(self._examples(trainer, module))
             remembered = self._widened(trainer, module, examples)
-            if remembered.mean > remembered.error:
+            if remembered.mean > self.SURE * remembered.error:
                 covariation.memory.zero_()
                 gain = remembered.mean - self._widened(trainer, module, examples).mean
                 found = full * max(1 - remembered.mean / gain, 0.0) if gain > 0 else full

@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from sccountsdiff.conditioning import LIBRARY_SIZE, Condition
+from sccountsdiff.conditioning import Condition
 from sccountsdiff.model._covary import FOR_COVARIANCES, half
 from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.sampling import CovaryingRates, Sampler, survival_grid
@@ -76,9 +76,7 @@ class FitMemory(Callback):
     def _widened(self, trainer: pl.Trainer, module: CountDiffusionModule, examples: list[_Examples]) -> _Widened:
         """How much wider walked cells vary than the cells themselves."""
         denoiser, process = module.denoiser, module.objective.process
-        library = torch.cat([some.condition[LIBRARY_SIZE].reshape(len(some.counts), -1).sum(-1) for some in examples])
-        size = trainer.strategy.reduce(library.nanmean(), reduce_op="mean")
-        grid = survival_grid(process.schedule(float(size)), self.N_STEPS, 0.0)
+        grid = survival_grid(process.schedule(float(denoiser.library.mean.sum())), self.N_STEPS, 0.0)
         sampler = Sampler(process, denoiser, covarying=CovaryingRates(denoiser.covariation, denoiser.library))
         generator = torch.Generator(module.device).manual_seed(_SEED)
         sums = denoiser.covariation.directions.new_zeros(3, 2, denoiser.covariation.directions.shape[1])

@@ -180,7 +180,7 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         simulate(folder / "cells.zarr", SIZES[data])
         if method != "setup_train" and not (folder / "model").exists():
-            raise SystemExit("The model of these cells is gone: delete the rows of setup_train from scale.csv first.")
+            raise SystemExit("The model of these cells is gone: delete the rows of setup_train from its record first.")
         command = [
             sys.executable,
             __file__,
@@ -199,7 +199,8 @@ def main() -> None:
     for data in options.data if options.delete else ():
         shutil.rmtree(options.scratch / data, ignore_errors=True)
     for score, digits in SCORES.items():
-        print(f"\n{score}\n\n{record.table(score, digits)}")
+        if record.values(score):
+            print(f"\n{score}\n\n{record.table(score, digits)}")
 
 
 if __name__ == "__main__":

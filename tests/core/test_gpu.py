@@ -65,6 +65,9 @@ def test_a_walk_does_not_wait_for_the_device():
     grid = survival_grid(Thinning().schedule(3.0), 20).to(CUDA)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        sampler.sample(x_t, {}, grid, generator=generator(0))
+        cells = sampler.sample(x_t, {}, grid, generator=generator(0))
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            cells.sum().item()  # a wait would not go unnoticed
     finally:
         torch.cuda.set_sync_debug_mode("default")
+    assert cells.mean().item() == pytest.approx(3.0, rel=0.1)

@@ -19,13 +19,13 @@ from sccountsdiff.nets import Covariation
 
 _SEED = 20261129
 #: Which cells give the directions, and which the covariances.
-_FOR_DIRECTIONS, FOR_COVARIANCES = 0, 1
+FOR_DIRECTIONS, FOR_COVARIANCES = 0, 1
 #: Directions that are looked for beside those that are kept, and passes over the cells for it.
 _SPARE, _PASSES = 8, 3
 #: Genes rarer than this (UMI counts a cell) are weighed like this.
-_RAREST = 1e-3
+RAREST = 1e-3
 #: Residuals are cut here, in standard deviations of Poisson counts: one cell decides no direction.
-_LARGEST = 8.0
+LARGEST = 8.0
 
 
 @final
@@ -78,10 +78,10 @@ class _Looker:
         """Poisson standard deviation of each gene, ``(n_genes,)``."""
         directions = self.module.denoiser.covariation.directions
         sums = directions.new_zeros(2, len(directions))
-        for found in self._molecules(0.0, _FOR_DIRECTIONS):
+        for found in self._molecules(0.0, FOR_DIRECTIONS):
             sums += torch.stack([found.expected.sum(0), found.seen.expand_as(found.expected).sum(0)])
         total, number = self._reduce(sums)
-        return (total / number.clamp_min(1)).clamp_min(_RAREST).sqrt()
+        return (total / number.clamp_min(1)).clamp_min(RAREST).sqrt()
 
     def directions(self, scale: Tensor, n: int) -> Tensor:
         """Principal components of the residuals of whole cells, orthonormal ``(n_genes, n_directions)``."""
@@ -90,8 +90,8 @@ class _Looker:
         for _ in range(_PASSES):
             basis = torch.linalg.qr(basis).Q
             turned, sums, n_cells = torch.zeros_like(basis), torch.zeros_like(scale), scale.new_zeros(())
-            for found in self._molecules(0.0, _FOR_DIRECTIONS):
-                scaled = ((found.missing - found.expected) / scale).clamp(-_LARGEST, _LARGEST)
+            for found in self._molecules(0.0, FOR_DIRECTIONS):
+                scaled = ((found.missing - found.expected) / scale).clamp(-LARGEST, LARGEST)
                 turned += scaled.T @ (scaled @ basis)
                 sums += scaled.sum(0)
                 n_cells += len(scaled)
@@ -112,7 +112,7 @@ class _Looker:
         for found in self._molecules(level, FOR_COVARIANCES):
             first = process.corrupt(found.missing, found.missing.new_tensor(0.5), generator)
             one, other = (
-                ((half - found.expected / 2) / unit).clamp(-_LARGEST, _LARGEST) @ directions / math.sqrt(part)
+                ((half - found.expected / 2) / unit).clamp(-LARGEST, LARGEST) @ directions / math.sqrt(part)
                 for half in (first, found.missing - first)
             )
             crossed += one.T @ other

@@ -11,15 +11,11 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from sccountsdiff.conditioning import Condition
-from sccountsdiff.model._covary import FOR_COVARIANCES, half
+from sccountsdiff.model._covary import FOR_COVARIANCES, LARGEST, RAREST, half
 from sccountsdiff.model._module import CountDiffusionModule
 from sccountsdiff.sampling import CovaryingRates, Sampler, survival_grid
 
 _SEED = 20261130
-#: Genes rarer than this (UMI counts a cell) are weighed like this.
-_RAREST = 1e-3
-#: Residuals are cut here, in standard deviations of Poisson counts.
-_LARGEST = 8.0
 
 
 @final
@@ -82,7 +78,7 @@ class FitMemory(Callback):
         sums = denoiser.covariation.directions.new_zeros(3, 2, denoiser.covariation.directions.shape[1])
         for some in examples:
             walked = sampler.sample(torch.zeros_like(some.counts), some.condition, grid, generator=generator)
-            places = torch.stack([some.along(module, cells) for cells in (some.counts, walked)])
+            places = some.along(module, torch.stack([some.counts, walked]))
             sums += torch.stack([torch.ones_like(places).sum(1), places.sum(1), places.square().sum(1)])
         number, total, squares = trainer.strategy.reduce(sums, reduce_op="sum")
         own, other = (squares / number - (total / number).square()).clamp_min(1e-12)
@@ -113,9 +109,12 @@ class _Examples(NamedTuple):
     seen: Tensor
 
     def along(self, module: CountDiffusionModule, counts: Tensor) -> Tensor:
-        """Where counts lie along each direction beyond what is expected of these cells, ``(n_cells, n_directions)``."""
-        denoiser, nothing = module.denoiser, torch.zeros_like(counts)
+        """Where counts lie along each direction beyond what is expected of these cells.
+
+        From ``(..., n_cells, n_genes)`` to ``(..., n_cells, n_directions)``, in standard deviations of Poisson counts.
+        """
+        denoiser, nothing = module.denoiser, torch.zeros_like(self.counts)
         expected = denoiser(*module.objective.process.shown(nothing, nothing[:, :1]), self.condition).rate
-        scale = expected.mean(0).clamp_min(_RAREST).sqrt()
+        scale = expected.mean(0).clamp_min(RAREST).sqrt()
         axes = torch.linalg.qr(denoiser.covariation.directions * scale.unsqueeze(-1)).Q
-        return (((counts - expected) * self.seen / scale).clamp(-_LARGEST, _LARGEST)) @ axes
+        return ((counts - expected) * self.seen / scale).clamp(-LARGEST, LARGEST) @ axes

@@ -32,7 +32,7 @@ class Polish(Finish):
     description = "Polishing"
     #: Largest learning rate.
     RATE = 3e-4
-    #: Held-out cells that are asked, about: of a million, more would take longer than all else.
+    #: Held-out cells that are asked, about: a tenth of an atlas would take long.
     N_HELD_OUT = 16_384
 
     def learned(self, module: CountDiffusionModule) -> list[nn.Parameter]:

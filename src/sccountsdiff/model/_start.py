@@ -74,7 +74,7 @@ class EmptyStart(Start):
         return np.zeros(len(cells))
 
     def _whole(self, plan: CellPlan, cells: NDArray[np.intp], device: torch.device) -> Tensor:
-        # Made there: to bring zeros to a GPU takes as long as to walk them a few steps.
+        # Made there rather than brought there.
         return torch.zeros(len(cells), self.n_genes, device=device)
 
     def inputs(self, plan: CellPlan, cells: NDArray[np.intp]) -> list[NDArray[Any]]:

@@ -201,10 +201,10 @@ def profiled(machine: Machine, method: str, seed: int) -> dict[str, float]:
 def profile_of(work: Callable[[], object], device: str) -> dict[str, float]:
     """Return the share of each operation of a CPU in the time of all, or of each kernel of a GPU in that on the wall."""
     work()
-    start = Time.now()
     with profile(activities=[getattr(ProfilerActivity, device.upper())]) as found:
+        start = Time.now()
         work()
-    wall = 1e6 * start.since().wall
+        wall = 1e6 * start.since().wall  # without what the profiler does at its end
     if device == "cuda":
         times = {event.key: event.self_device_time_total for event in found.key_averages()}
         times, total = {**times, "waiting": wall - sum(times.values())}, wall

@@ -19,7 +19,7 @@ from sccountsdiff.nets import Denoiser, Library, OneLibrary
 from sccountsdiff.objective import Objective, bound
 from sccountsdiff.process import Posterior, Shown
 
-#: Numbers that a pass of a minibatch keeps on a GPU, by default 1 GB: with fewer it waits for the next operation.
+#: Numbers that a pass of a minibatch keeps on a GPU, by default 1 GB: with few, launching operations takes the time.
 _GPU_NUMBERS = 2**28
 
 

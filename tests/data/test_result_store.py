@@ -66,6 +66,18 @@ def test_layers_come_back_as_an_anndata(path, matrices):
         assert found.uns["sccountsdiff"][name]["method"] == "impute"
 
 
+@pytest.mark.parametrize("together", [1, 3 * SIZE * N_GENES])
+@pytest.mark.parametrize("n_cells", [SIZE, 2 * SIZE, 7 * SIZE - 1])
+def test_dense_rows_come_back_however_many_are_written_together(path, together, n_cells, monkeypatch):
+    monkeypatch.setattr("sccountsdiff.data._result_store._TOGETHER", together)
+    values = np.random.default_rng(0).random((n_cells, N_GENES)).astype(np.float32)
+    sink = ResultStore(path, [["layers/imputed"]], Chunks(n_cells, SIZE), {}, 3)
+    fill(sink, [values])
+    names = pd.Index([f"cell{i}" for i in range(n_cells)])
+    sink.close(ad.AnnData(obs=pd.DataFrame(index=names), var=pd.DataFrame(index=GENES)))
+    np.testing.assert_array_equal(READERS[path.suffix](path).layers["imputed"], values)
+
+
 def test_chunks_may_come_in_any_order_and_from_several_writers(path):
     fill(store(path), [COUNTS], [2, 0])
     sink = store(path)

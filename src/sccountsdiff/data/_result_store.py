@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
 from typing import Any, final
 
@@ -186,10 +185,23 @@ class ResultStore(Sink):
         growing = {"maxshape": (None, first.shape[1])} if isinstance(group, h5py.Group) else {}
         write_elem(group, name, first, dataset_kwargs={"chunks": first.shape, **growing})
         group[name].resize((self.chunks.n_cells, first.shape[1]))
-        end = len(first)
-        while several := list(islice(blocks, max(1, _TOGETHER // max(first.size, 1)))):
-            start, end = end, end + sum(map(len, several))
-            group[name][start:end] = np.concatenate(several)
+        end, several = len(first), max(1, _TOGETHER // max(first.size, 1))
+        for rows in _gathered(blocks, np.empty((several * len(first), first.shape[1]), first.dtype)):
+            start, end = end, end + len(rows)
+            group[name][start:end] = rows
+
+
+def _gathered(blocks: Iterator[NDArray[Any]], buffer: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows of blocks, as many at a time as a buffer holds, which is used again and again."""
+    filled = 0
+    for block in blocks:
+        if filled + len(block) > len(buffer):
+            yield buffer[:filled]
+            filled = 0
+        buffer[filled : filled + len(block)] = block
+        filled += len(block)
+    if filled:
+        yield buffer[:filled]
 
 
 def seed_begun_with(path: str | os.PathLike[str]) -> int | None:

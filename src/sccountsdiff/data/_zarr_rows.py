@@ -6,6 +6,8 @@ memory than the counts.
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ _GAP = 256
 _SPAN = 4096
 #: Rows that are wanted of a look, at least, on average; and rows read for one that is wanted, at most.
 _LEAST, _WASTE = 16, 4
+#: Looks into the store at a time: each waits for the disk, and has cores to unpack what comes.
+_AT_A_TIME = min(os.cpu_count() or 1, 8)
 
 
 def is_zarr_csr(matrix: Any) -> bool:
@@ -63,7 +67,7 @@ def spans(rows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
 
 
 def read_spans(matrix: Any, found: list[NDArray[np.integer]]) -> sparse.csr_matrix:
-    """Read groups of rows.
+    """Read groups of rows, several at a time.
 
     Parameters
     ----------
@@ -76,5 +80,9 @@ def read_spans(matrix: Any, found: list[NDArray[np.integer]]) -> sparse.csr_matr
     -------
     ``(n_rows, n_genes)``.
     """
-    parts = [read_neighbours(matrix, int(span[0]), int(span[-1]) + 1)[span - span[0]] for span in found]
-    return sparse.vstack(parts, format="csr")
+
+    def rows(span: NDArray[np.integer]) -> sparse.csr_matrix:
+        return read_neighbours(matrix, int(span[0]), int(span[-1]) + 1)[span - span[0]]
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return sparse.vstack(list(pool.map(rows, found)), format="csr")

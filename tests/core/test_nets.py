@@ -184,7 +184,7 @@ def test_the_mean_rate_of_the_mixture_is_that_of_its_states():
     posterior = net(counts, torch.rand(5, N_GENES), {})
     mean = net.head.expected(net.logits(counts, posterior.alpha, {}), counts, posterior.alpha, None)
     states = net.head.states(mean, counts, posterior.alpha)
-    torch.testing.assert_close(posterior.rate, mean * posterior.shape * (states.weights * states.means).sum(0))
+    torch.testing.assert_close(posterior.rate, mean * states.shape * (states.weights * states.means).sum(0))
 
 
 @pytest.mark.parametrize("survival", [0.0, 0.5, 1.0])

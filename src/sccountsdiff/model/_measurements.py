@@ -146,8 +146,8 @@ class Expression(Task):
                 draws[0] += expression  # a running sum: memory does not grow with the number of draws
             else:
                 draws.append(expression)
-        if self.return_mean:
-            draws[0] /= self.n_samples or 1
+        if self.return_mean and self.n_samples:
+            draws[0] /= self.n_samples
         return [draw.cpu().numpy() for draw in draws]
 
 

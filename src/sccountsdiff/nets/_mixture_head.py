@@ -57,7 +57,7 @@ class MixtureHead(DispersedHead):
         mu, theta = self.expected(logits, x_t, alpha, given), self.theta
         rate = mixture_rate(mu, x_t, alpha, theta, self.log_factor, self.log_odds)
         rate = self.sized.library.match(rate, x_t, alpha, given)
-        return GammaMixturePosterior(rate, lambda: self.states(mu, x_t, alpha), theta + x_t, alpha)
+        return GammaMixturePosterior(rate, lambda: self.states(mu, x_t, alpha), alpha)
 
     def states(self, mu: Tensor, x_t: Tensor, alpha: Tensor) -> States:
         """The states that :func:`mixture_rate` averages over.
@@ -76,7 +76,6 @@ class MixtureHead(DispersedHead):
         Bulk and outliers; their means lack the factor ``mu * (theta + x_t)``, which both have.
         """
         theta, factor = self.theta, self.log_factor.exp()
-        bulk, outlier = theta + alpha * mu, theta + factor * alpha * mu
-        odds = self.log_odds + x_t * self.log_factor + (theta + x_t) * (bulk / outlier).log()
-        weight = odds.sigmoid()
-        return States(torch.stack([1 / bulk, factor / outlier]), torch.stack([1 - weight, weight]))
+        bulk, outlier, shape = theta + alpha * mu, theta + factor * alpha * mu, theta + x_t
+        weight = (self.log_odds + x_t * self.log_factor + shape * (bulk / outlier).log()).sigmoid()
+        return States(torch.stack([1 / bulk, factor / outlier]), torch.stack([1 - weight, weight]), shape)

@@ -23,10 +23,13 @@ class States(NamedTuple):
         Mean of the rate in each state, up to a factor of the entry, ``(K, n_cells, n_genes)``.
     weights
         Probability of each state, ``(K, n_cells, n_genes)``; they add up to 1.
+    shape
+        Shape of the Gamma law in each of them, broadcastable to ``(n_cells, n_genes)``.
     """
 
     means: Tensor
     weights: Tensor
+    shape: Tensor
 
     def where(self, mask: Tensor, other: States) -> States:
         """Choose entry by entry.
@@ -40,9 +43,9 @@ class States(NamedTuple):
 
         Returns
         -------
-        Means and weights of either.
+        Means, weights and shape of either.
         """
-        return States(torch.where(mask, self.means, other.means), torch.where(mask, self.weights, other.weights))
+        return States(*(torch.where(mask, mine, others) for mine, others in zip(self, other, strict=True)))
 
 
 @final
@@ -59,36 +62,33 @@ class GammaMixturePosterior(Posterior):
     states
         Gives the states when they are asked for: losses and walks look at the mean alone. Their means are scaled to
         ``rate``.
-    shape
-        Shape of the Gamma laws, broadcastable to ``rate``.
     alpha
         Survival, broadcastable to ``rate``.
     """
 
-    def __init__(self, rate: Tensor, states: Callable[[], States], shape: Tensor, alpha: Tensor) -> None:
+    def __init__(self, rate: Tensor, states: Callable[[], States], alpha: Tensor) -> None:
         self.rate = rate
-        self.shape = shape
         self.alpha = alpha
         self._give_states = states
 
     @cached_property
     def states(self) -> States:
-        """Mean of the rate in each state, and its probability."""
-        means, weights = self._give_states()
-        return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights)
+        """The states, their means scaled to the rate."""
+        means, weights, shape = self._give_states()
+        return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights, shape)
 
     @property
     def rate_variance(self) -> Tensor:
         """Variance within states and between them."""
         square = (self.states.weights * self.states.means**2).sum(0)
-        return (square * (1 + 1 / self.shape) - self.rate**2).clamp_min(0)
+        return (square * (1 + 1 / self.states.shape) - self.rate**2).clamp_min(0)
 
     def draw_rate(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw a state, and a rate from its Gamma law."""
         level = torch.rand(self.rate.shape, generator=generator, device=self.rate.device)
         state = (level >= self.states.weights.cumsum(0)[:-1]).sum(0, keepdim=True)
         rate = self.states.means.gather(0, state)[0]
-        return GammaPoissonPosterior(rate, self.shape, self.alpha).draw_rate(generator)
+        return GammaPoissonPosterior(rate, self.states.shape, self.alpha).draw_rate(generator)
 
     def log_prob(self, missing: Tensor) -> Tensor:
         """Log of the mixed negative-binomial probabilities."""
@@ -103,20 +103,20 @@ class GammaMixturePosterior(Posterior):
         """Quantile of the mixed negative binomials."""
         check_level(level)
         means = (1 - self.alpha) * self.states.means
-        return quantile_negative_binomial(level, self.states.weights, means, self.shape)
+        return quantile_negative_binomial(level, self.states.weights, means, self.states.shape)
 
     def with_rate(self, rate: Tensor) -> GammaMixturePosterior:
         """The same states, all of them scaled by one factor."""
-        return GammaMixturePosterior(rate, self._give_states, self.shape, self.alpha)
+        return GammaMixturePosterior(rate, self._give_states, self.alpha)
 
     def where(self, mask: Tensor, other: GammaMixturePosterior) -> GammaMixturePosterior:
         """Choose entry by entry."""
-        rate, shape, alpha = (
-            torch.where(mask, mine, others)
-            for mine, others in ((self.rate, other.rate), (self.shape, other.shape), (self.alpha, other.alpha))
+        return GammaMixturePosterior(
+            torch.where(mask, self.rate, other.rate),
+            lambda: self.states.where(mask, other.states),
+            torch.where(mask, self.alpha, other.alpha),
         )
-        return GammaMixturePosterior(rate, lambda: self.states.where(mask, other.states), shape, alpha)
 
     def _laws(self) -> list[GammaPoissonPosterior]:
         """The law of each state."""
-        return [GammaPoissonPosterior(mean, self.shape, self.alpha) for mean in self.states.means]
+        return [GammaPoissonPosterior(mean, self.states.shape, self.alpha) for mean in self.states.means]

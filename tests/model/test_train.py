@@ -18,6 +18,7 @@ from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._rate import OneCycle, default_rate
 from sccountsdiff.model._refit import RefitGenes
 from sccountsdiff.nets import FAST
+from sccountsdiff.objective import Taught
 
 
 class Raise(Callback):
@@ -331,6 +332,27 @@ def test_a_polish_that_does_harm_is_undone(model, quick_train, monkeypatch):
     monkeypatch.setattr(Polish, "RATE", 100.0)
     finish_again(Polish(), model)
     torch.testing.assert_close(dict(model.module.state_dict()), before)
+
+
+@pytest.mark.parametrize(("verdicts", "shares"), [([False], [0.5]), ([True, False], [0.5, 0.9])])
+def test_a_polish_that_does_harm_is_done_again_with_more_from_the_teacher(
+    model, quick_train, monkeypatch, verdicts, shares
+):
+    quick_train(model, 6)
+    before = {name: value.clone() for name, value in model.module.state_dict().items()}
+    told, worse = [], iter(verdicts)
+
+    def taught(teacher, share):
+        told.append(share)
+        torch.testing.assert_close(dict(model.module.state_dict()), before)  # each time from where it began
+        return Taught(teacher, share)
+
+    monkeypatch.setattr("sccountsdiff.model._polish.Taught", taught)
+    monkeypatch.setattr("sccountsdiff.model._polish.is_worse", lambda *_: next(worse))
+    finish_again(Polish(), model)
+    assert told == shares
+    weights = "denoiser.to_logits.weight"
+    assert not torch.equal(model.module.state_dict()[weights], before[weights])
 
 
 def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_train, monkeypatch):

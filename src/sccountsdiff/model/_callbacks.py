@@ -216,11 +216,11 @@ class SaveAveraged(SaveCheckpoint):
             super()._remove_checkpoint(trainer, filepath)
 
 
-def is_worse(bounds: Tensor, best: Tensor) -> bool:
-    """Whether ``bounds`` exceed ``best`` by more than the standard error of their difference."""
+def is_worse(bounds: Tensor, best: Tensor, n_errors: float = 1.0) -> bool:
+    """Whether ``bounds`` exceed ``best`` by more than so many standard errors of their difference."""
     difference = bounds - best
     error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else torch.zeros(())
-    return bool(difference.mean() > error)
+    return bool(difference.mean() > n_errors * error)
 
 
 @torch.no_grad()

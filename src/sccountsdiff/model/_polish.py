@@ -26,8 +26,8 @@ class Polish(Finish):
     it has made so far, again and again, so that a little too weakly leaves generated cells without much of what genes do
     together. Without dropout a network would soon know its cells by heart; that half of the molecules are those
     expected by the network as it was (:class:`~sccountsdiff.objective.Taught`) holds it back. Where the bound of
-    held-out cells gets worse nevertheless, as with many genes and few cells, the network tells nearly all, and where that
-    does not help either, all stays as it was.
+    held-out cells gets worse nevertheless, as with many genes and few cells, the network tells nearly all; that has to
+    make it better, or all stays as it was.
     """
 
     description = "Polishing"
@@ -35,12 +35,13 @@ class Polish(Finish):
     RATE = 3e-4
     #: Held-out cells that are asked, about: a tenth of an atlas would take long.
     N_HELD_OUT = 16_384
-    #: Parts of the molecules that the network tells itself, in turn until held-out cells do not suffer.
-    SHARES = (0.5, 0.9)
+    #: Part of the molecules that the network tells itself, and standard errors by which the bound of held-out cells may
+    #: get worse: a first and a second try.
+    TRIES = ((0.5, 1.0), (0.9, 0.0))
 
     def __init__(self) -> None:
         super().__init__()
-        self._share = self.SHARES[0]
+        self._share, _ = self.TRIES[0]
 
     def learned(self, module: CountDiffusionModule) -> list[nn.Parameter]:
         """All weights but what each gene has of its own; none under heads that lack such, and so a law of whole cells."""
@@ -64,10 +65,10 @@ class Polish(Finish):
         """Train, and go back if held-out cells say so."""
         state = {name: value.clone() for name, value in pl_module.module.state_dict().items()}
         before = held_out_bounds(trainer, pl_module, self.N_HELD_OUT)
-        for share in self.SHARES:
+        for share, n_errors in self.TRIES:
             self._share = share
             super().on_train_end(trainer, pl_module)
             after = held_out_bounds(trainer, pl_module, self.N_HELD_OUT)
-            if before is None or after is None or not is_worse(after, before):
+            if before is None or after is None or not is_worse(after, before, n_errors):
                 return
             pl_module.module.load_state_dict(state)

@@ -26,8 +26,8 @@ class Polish(Finish):
     it has made so far, again and again, so that a little too weakly leaves generated cells without much of what genes do
     together. Without dropout a network would soon know its cells by heart; that half of the molecules are those
     expected by the network as it was (:class:`~sccountsdiff.objective.Taught`) holds it back. Where the bound of
-    held-out cells gets worse nevertheless, as with many genes and few cells, the network tells nearly all; that has to
-    make it better, or all stays as it was.
+    held-out cells gets worse nevertheless, as it may with many genes and few cells, the network tells nearly all; that has
+    to make it better, or all stays as it was.
     """
 
     description = "Polishing"
@@ -38,10 +38,8 @@ class Polish(Finish):
     #: Part of the molecules that the network tells itself, and standard errors by which the bound of held-out cells may
     #: get worse: a first and a second try.
     TRIES = ((0.5, 1.0), (0.9, 0.0))
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._share, _ = self.TRIES[0]
+    #: That of the try under way.
+    _share = TRIES[0][0]
 
     def learned(self, module: CountDiffusionModule) -> list[nn.Parameter]:
         """All weights but what each gene has of its own; none under heads that lack such, and so a law of whole cells."""

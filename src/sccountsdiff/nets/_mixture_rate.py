@@ -51,13 +51,18 @@ class MixtureRate(torch.autograd.Function):
         of_outlier = h * w
         of_bulk = h.sub_(of_outlier)
         v = (q - p).mul_(of_bulk).mul_(w)
-        by_theta = (s * mu).mul_(g).addcmul_(v, log_ratio).sum(0)
+        by_theta = _gene_sums((s * mu).mul_(g).addcmul_(v, log_ratio))
         moved = v * shape
         of_bulk = of_bulk.mul_(p).sub_(moved).mul_(p)
         of_outlier = of_outlier.mul_(q).add_(moved).mul_(q)
-        by_odds, bulk_sum, outlier_sum = v.sum(0), of_bulk.sum(0), of_outlier.sum(0) / factor
+        by_odds, bulk_sum, outlier_sum = _gene_sums(v), _gene_sums(of_bulk), _gene_sums(of_outlier) / factor
         by_mu.addcmul_(alpha, of_bulk.add_(of_outlier), value=-1)
         return by_mu, None, None, by_theta - bulk_sum - outlier_sum, theta * (outlier_sum - by_odds), by_odds
+
+
+def _gene_sums(x: Tensor) -> Tensor:
+    """Sums over cells, as a matrix product: the compiler's own loops go down one column of many arrays after the other."""
+    return x.new_ones(len(x)) @ x
 
 
 def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_factor: Tensor, log_odds: Tensor) -> Tensor:

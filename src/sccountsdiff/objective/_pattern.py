@@ -134,7 +134,7 @@ class EntrywiseSurvival(SurvivalPattern):
         fraction = stratified(n_cells, generator, device)
         hidden = torch.rand(n_cells, n_genes, generator=generator, device=device) < fraction
         level = (2 * stratified(n_cells, generator, device) - 1).clamp(0, 1 - MIN_DEAD)
-        return Survival(1 - hidden * (1 - level), torch.ones_like(fraction))
+        return Survival(torch.where(hidden, level, 1.0), torch.ones_like(fraction))
 
 
 @PATTERNS.register("mixture")

@@ -130,7 +130,7 @@ def test_a_teacher_that_knows_the_truth_tells_the_same_with_less_noise():
 
 def test_a_teacher_is_not_shown_what_was_not_measured():
     torch.manual_seed(0)
-    counts, taught = torch.poisson(torch.full((64, 6), 4.0)), Taught(GeneMLP(6).eval())
+    counts, taught = torch.poisson(torch.full((64, 6), 4.0)), Taught(GeneMLP(6).eval(), share=0.5)
     seen = torch.ones(64, 6)
     seen[:, 2] = 0
     x_t = Thinning().corrupt(counts, 0.5 * seen)

@@ -336,7 +336,12 @@ def test_a_polish_that_does_harm_is_undone(model, quick_train, monkeypatch):
 
 @pytest.mark.parametrize(
     ("changes", "shares", "kept"),
-    [([0.05], [0.5], True), ([1.0, -0.05], [0.5, 0.9], True), ([1.0, 0.05], [0.5, 0.9], False)],
+    [
+        ([0.05], [0.5], True),
+        ([1.0, -0.05], [0.5, 0.9], True),
+        ([1.0, 0.05], [0.5, 0.9], False),
+        ([float("nan"), float("nan")], [0.5, 0.9], False),
+    ],
 )
 def test_a_polish_that_does_harm_is_done_again_with_more_from_the_teacher(
     model, quick_train, monkeypatch, changes, shares, kept

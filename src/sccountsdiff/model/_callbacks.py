@@ -217,10 +217,10 @@ class SaveAveraged(SaveCheckpoint):
 
 
 def is_worse(bounds: Tensor, best: Tensor, n_errors: float = 1.0) -> bool:
-    """Whether ``bounds`` exceed ``best`` by more than so many standard errors of their difference."""
+    """Whether ``bounds`` exceed ``best`` by more than so many standard errors of their difference, or are not finite."""
     difference = bounds - best
     error = difference.std() / len(difference) ** 0.5 if len(difference) > 1 else torch.zeros(())
-    return bool(difference.mean() > n_errors * error)
+    return not bool(difference.mean() <= n_errors * error)  # so that NaN is worse
 
 
 @torch.no_grad()

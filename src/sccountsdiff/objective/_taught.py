@@ -33,7 +33,7 @@ class Taught:
     """
 
     teacher: Denoiser
-    share: float = 0.5
+    share: float
 
     def __call__(self, process: Process, denoiser: Denoiser, condition: Condition, cells: Corrupted) -> Tensor:
         """Loss, weighed over the entries of each cell, ``(n_cells,)``."""

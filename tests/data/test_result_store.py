@@ -70,6 +70,7 @@ def test_layers_come_back_as_an_anndata(path, matrices):
 @pytest.mark.parametrize("n_cells", [SIZE, 2 * SIZE, 7 * SIZE - 1])
 def test_dense_rows_come_back_however_many_are_written_together(path, together, n_cells, monkeypatch):
     monkeypatch.setattr("sccountsdiff.data._result_store._TOGETHER", together)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
     values = np.random.default_rng(0).random((n_cells, N_GENES)).astype(np.float32)
     sink = ResultStore(path, [["layers/imputed"]], Chunks(n_cells, SIZE), {}, 3)
     fill(sink, [values])

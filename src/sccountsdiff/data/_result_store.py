@@ -26,7 +26,7 @@ from sccountsdiff.data._sink import Chunks, Sink
 
 #: Entries of a chunk of the arrays of a sparse matrix: 1 MB of int32.
 _SPARSE_CHUNK = 2**18
-#: Entries of dense chunks that are written together, as several cores compress them: 64 MB.
+#: Entries of dense chunks that are written together, at most, a chunk for each core that compresses them: 64 MB.
 _TOGETHER = 2**24
 #: Names of a chunk. Zarr writes ten chunks at once, and takes several times the memory of the names in them.
 _NAMES_CHUNK = 2**14
@@ -185,8 +185,8 @@ class ResultStore(Sink):
         growing = {"maxshape": (None, first.shape[1])} if isinstance(group, h5py.Group) else {}
         write_elem(group, name, first, dataset_kwargs={"chunks": first.shape, **growing})
         group[name].resize((self.chunks.n_cells, first.shape[1]))
-        end, several = len(first), max(1, _TOGETHER // max(first.size, 1))
-        for rows in _gathered(blocks, np.empty((several * len(first), first.shape[1]), first.dtype)):
+        end, several = len(first), min(os.cpu_count() or 1, _TOGETHER // max(first.size, 1))
+        for rows in _gathered(blocks, np.empty((max(several, 1) * len(first), first.shape[1]), first.dtype)):
             start, end = end, end + len(rows)
             group[name][start:end] = rows
 

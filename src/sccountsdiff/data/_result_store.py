@@ -185,8 +185,8 @@ class ResultStore(Sink):
         growing = {"maxshape": (None, first.shape[1])} if isinstance(group, h5py.Group) else {}
         write_elem(group, name, first, dataset_kwargs={"chunks": first.shape, **growing})
         group[name].resize((self.chunks.n_cells, first.shape[1]))
-        end, several = len(first), min(os.cpu_count() or 1, _TOGETHER // max(first.size, 1))
-        for rows in _gathered(blocks, np.empty((max(several, 1) * len(first), first.shape[1]), first.dtype)):
+        end, several = len(first), min(os.cpu_count() or 1, max(1, _TOGETHER // max(first.size, 1)))
+        for rows in _gathered(blocks, np.empty((several * len(first), first.shape[1]), first.dtype)):
             start, end = end, end + len(rows)
             group[name][start:end] = rows
 

@@ -157,8 +157,8 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
     posterior, head = net(counts, alpha, unsized), net.head
     mu = head.sized(net.logits(counts, alpha, unsized), counts, alpha, None)
     rate = torch.logspace(-40, 4, 6_000, dtype=torch.float64).view(-1, 1, 1)
-    factor = torch.stack([torch.ones(N_GENES), head.log_factor.exp()]).view(2, 1, 1, -1)
-    law = torch.distributions.Gamma(head.theta.double(), (head.theta / (factor * mu)).double())
+    nu = head.log_level.exp() * mu.sqrt()
+    law = torch.distributions.Gamma(head.theta.double(), (head.theta / torch.stack([mu, nu]).unsqueeze(1)).double())
     odds = torch.stack([torch.zeros(N_GENES), head.log_odds]).log_softmax(0).view(2, 1, 1, -1)
     prior = torch.logsumexp(law.log_prob(rate) + odds, 0)
     weight = (prior + torch.distributions.Poisson(alpha * rate).log_prob(counts) + rate.log()).softmax(0)
@@ -172,10 +172,18 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
 def test_the_mean_rate_of_the_mixture_has_the_right_derivative(n_survivals):
     torch.manual_seed(0)
     mu, theta = (6 * torch.rand(shape, dtype=torch.float64) + 0.3 for shape in ((4, N_GENES), (N_GENES,)))
-    log_factor, log_odds = torch.randn(2, N_GENES, dtype=torch.float64)
+    log_level, log_odds = torch.randn(2, N_GENES, dtype=torch.float64)
     counts, alpha = torch.poisson(mu), torch.rand(4, n_survivals, dtype=torch.float64)
-    numbers = [values.requires_grad_() for values in (mu, theta, log_factor, log_odds)]
+    numbers = [values.requires_grad_() for values in (mu, theta, log_level, log_odds)]
     assert torch.autograd.gradcheck(lambda mu, *of_gene: mixture_rate(mu, counts, alpha, *of_gene), numbers)
+
+
+def test_weights_of_other_outliers_are_refused():
+    net = make(head="mixture")
+    weights = net.state_dict()
+    weights["head.scaled_log_factor"] = weights.pop("head.scaled_log_level")
+    with pytest.raises(ValueError, match="saved by an earlier version.*Train it again"):
+        net.load_state_dict(weights)
 
 
 def test_the_mean_rate_of_the_mixture_is_that_of_its_states():
@@ -184,7 +192,7 @@ def test_the_mean_rate_of_the_mixture_is_that_of_its_states():
     posterior = net(counts, torch.rand(5, N_GENES), {})
     mean = net.head.expected(net.logits(counts, posterior.alpha, {}), counts, posterior.alpha, None)
     states = net.head.states(mean, counts, posterior.alpha)
-    torch.testing.assert_close(posterior.rate, mean * states.shape * (states.weights * states.means).sum(0))
+    torch.testing.assert_close(posterior.rate, states.shape * (states.weights * states.means).sum(0))
 
 
 @pytest.mark.parametrize("survival", [0.0, 0.5, 1.0])

@@ -49,6 +49,11 @@ def test_default_epochs_fall_with_the_number_of_cells(n_cells, least, most):
     assert least <= default_max_epochs(n_cells, 128) <= most
 
 
+@pytest.mark.parametrize(("n_genes", "times"), [(33, 4), (125, 4), (500, 2), (2_000, 1), (20_000, 1)])
+def test_narrow_panels_are_trained_for_more_epochs(n_genes, times):
+    assert default_max_epochs(4_000, 128, n_genes) == pytest.approx(times * default_max_epochs(4_000, 128), rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("n_steps", "n_cells", "rate"),
     [(0, 0, 1.6e-3), (160, 700, 1.6e-3), (1000, 700, 1.2e-3), (2000, 2000, 6e-4), (3000, 4000, 8e-4), (9000, 0, 4e-4)],
@@ -308,7 +313,7 @@ def test_a_refit_changes_the_laws_of_genes_and_nothing_else(model, quick_train):
     learned = {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
     finish_again(RefitGenes(), model)
     changed = {name for name, value in model.module.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed == {"denoiser.head.scaled_log_theta", "denoiser.head.scaled_log_factor"}
+    assert changed == {"denoiser.head.scaled_log_theta", "denoiser.head.scaled_log_level"}
     assert learned == {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
 
 

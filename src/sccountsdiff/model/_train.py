@@ -29,11 +29,12 @@ _TRAIN_SIZE = 0.95
 _VALIDATIONS = 40
 
 
-def default_max_epochs(n_cells: int, batch_size: int) -> int:
-    """Epochs of a training, from the number of training cells.
+def default_max_epochs(n_cells: int, batch_size: int, n_genes: int = 2_000) -> int:
+    """Epochs of a training, from the number of training cells and of genes.
 
     About 2,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
-    cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. The
+    cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. Fewer than 2,000 genes take more steps, which
+    are shorter: twice as many at 500, four times at 125 and less. The
     learning rate follows the number of steps and of cells: short trainings and many cells are learned faster.
 
     Parameters
@@ -42,12 +43,14 @@ def default_max_epochs(n_cells: int, batch_size: int) -> int:
         Number of training cells.
     batch_size
         Cells in a minibatch.
+    n_genes
+        Number of genes.
 
     Returns
     -------
     Number of passes over the training cells, between 1 and 1,000.
     """
-    steps = 2000 * max(1.0, n_cells / 2000) ** 0.4
+    steps = 2000 * max(1.0, n_cells / 2000) ** 0.4 * min(4.0, max(1.0, (2000 / n_genes) ** 0.5))
     steps_per_epoch = math.ceil(n_cells / batch_size)
     return max(1, min(1000, math.ceil(steps / steps_per_epoch)))
 
@@ -95,7 +98,7 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         ----------
         max_epochs
             Number of passes over the training cells; the learning rate comes down to zero over exactly these. ``None``
-            is a number that suits the number of cells (:func:`~sccountsdiff.model.default_max_epochs`).
+            is a number that suits the number of cells and of genes (:func:`~sccountsdiff.model.default_max_epochs`).
         %(param_accelerator)s
         %(param_devices)s
         train_size
@@ -157,7 +160,8 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
             )
             options["use_distributed_sampler"] = False  # its own sampler knows its place
         if max_epochs is None:
-            max_epochs = default_max_epochs(getattr(datamodule, "n_train", None) or datamodule.n_obs, batch_size)
+            n_cells = getattr(datamodule, "n_train", None) or datamodule.n_obs
+            max_epochs = default_max_epochs(n_cells, batch_size, self.summary_stats.n_vars)
 
         plan_kwargs = dict(plan_kwargs or {})
         averaging = AverageWeights(plan_kwargs.pop("ema_decay", 0.999))

@@ -98,7 +98,7 @@ class GeneMLP(HeadedDenoiser):
         self.conditions = ConditionEncoder(self.keys, n_hidden)
         self.blocks = nn.ModuleList(_ModulatedBlock(n_hidden, dropout) for _ in range(n_layers))
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, self.library, gene_dispersion)
+        self.head = HEADS[head](n_genes, self.library, gene_dispersion, log_share)
         self.to_logits = nn.Linear(n_hidden, self.head.n_outputs * n_genes)
         nn.init.normal_(self.to_logits.weight, std=0.1 / math.sqrt(n_hidden))
         with torch.no_grad():

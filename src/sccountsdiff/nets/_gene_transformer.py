@@ -117,9 +117,10 @@ class GeneTransformer(HeadedDenoiser):
         self.blocks = nn.ModuleList(_Block(n_hidden, n_heads, dropout, attention) for _ in range(n_layers))
         self.checkpoint_activations = checkpoint_activations
         self.norm = nn.LayerNorm(n_hidden)
-        self.head = HEADS[head](n_genes, self.library, gene_dispersion)
+        log_share = self.library.log_share(n_genes, gene_mean)
+        self.head = HEADS[head](n_genes, self.library, gene_dispersion, log_share)
         self.to_logit = nn.Linear(n_hidden, self.head.n_outputs)
-        self.gene_bias = nn.Parameter(self.library.log_share(n_genes, gene_mean))
+        self.gene_bias = nn.Parameter(log_share)
         nn.init.normal_(self.to_logit.weight, std=0.02)
 
     @property

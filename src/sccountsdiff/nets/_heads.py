@@ -41,6 +41,9 @@ class Head(nn.Module, ABC):
         What the library sizes count.
     dispersion
         Dispersion of each gene to start from ``(n_genes,)``; None is 1. Of no use to heads without a dispersion.
+    log_share
+        Log share of each gene in the training cells (:meth:`Library.log_share`); None is equal shares. Of no use to heads
+        without outliers.
     """
 
     #: Outputs of the network for each gene: 1, a logit, unless a head says otherwise.
@@ -49,7 +52,9 @@ class Head(nn.Module, ABC):
     numbers_per_entry: int = 32
 
     @abstractmethod
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+    def __init__(
+        self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
+    ) -> None:
         super().__init__()
 
     def scaled_log_dispersion(self) -> nn.Parameter | None:
@@ -135,7 +140,9 @@ class SizedSoftmax(nn.Module):
 class SharesHead(Head):
     """A head whose expected counts are shares of expression times the size of the cell."""
 
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+    def __init__(
+        self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
+    ) -> None:
         super().__init__(n_genes, library)
         self.sized = SizedSoftmax(library)
 
@@ -147,7 +154,9 @@ class SharesHead(Head):
 class DispersedHead(SharesHead):
     """Such a head with a dispersion of each gene, learned from where it starts."""
 
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+    def __init__(
+        self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
+    ) -> None:
         super().__init__(n_genes, library)
         start = torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST
         self.scaled_log_theta = nn.Parameter(start)
@@ -206,7 +215,9 @@ class SoftplusHead(Head):
     It knows neither library size nor survival except through the network's inputs.
     """
 
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
+    def __init__(
+        self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
+    ) -> None:
         super().__init__(n_genes, library)
 
     def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:

@@ -10,54 +10,62 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: Means are at least this where they divide: a softmax underflows.
+_MIN_MEAN = 1e-12
+
 
 class MixtureRate(torch.autograd.Function):
-    r"""Posterior mean of a rate: :math:`\mu\, (\theta + x)\, s` with :math:`s = (1 - w)\, p + w\, q`.
+    r"""Posterior mean of a rate: :math:`(\theta + x)\, s` with :math:`s = (1 - w)\, p + w\, q`.
 
-    :math:`p = 1 / (\theta + \alpha \mu)` in the bulk and :math:`q = c / (\theta + \alpha c \mu)` among the outliers; the log
-    odds of :math:`w` are :math:`\log o + x \log c + (\theta + x) \log (q / c p)`.
+    :math:`p = \mu / (\theta + \alpha \mu)` in the bulk and :math:`q = \nu / (\theta + \alpha \nu)` among the outliers, which
+    expect :math:`\nu = \kappa \sqrt \mu`; the log odds of :math:`w` are
+    :math:`\log o + x \log (\nu / \mu) + (\theta + x) \log ((\theta + \alpha \mu) / (\theta + \alpha \nu))`.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_factor: Tensor, log_odds: Tensor
+        ctx: Any, mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_level: Tensor, log_odds: Tensor
     ) -> Tensor:
         """Rates ``(n_cells, n_genes)`` from counts and survival of the entries, and three numbers for each gene."""
-        factor, shape = log_factor.exp(), x + theta
-        p = alpha * mu
-        q = torch.addcmul(theta, factor, p)
+        shape, ratio = x + theta, outlier_ratio(mu, log_level)
+        p, q = alpha * mu, mu * ratio
         p.add_(theta)
-        log_ratio = (p / q).log_()
-        w = torch.addcmul(log_odds, x, log_factor).addcmul_(shape, log_ratio).sigmoid_()
-        p.reciprocal_()
-        torch.div(factor, q, out=q)
+        outlier = torch.addcmul(theta, alpha, q)
+        log_ratio = (p / outlier).log_()
+        w = torch.addcmul(log_odds, x, ratio.log_()).addcmul_(shape, log_ratio).sigmoid_()
+        torch.div(mu, p, out=p)
+        q.div_(outlier)
         s = torch.lerp(p, q, w)
-        ctx.save_for_backward(mu, alpha, theta, factor, shape, log_ratio, w, p, q, s)
-        return (s * shape).mul_(mu)
+        ctx.save_for_backward(mu, x, alpha, theta, shape, log_ratio, w, p, q, s)
+        return s * shape
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         r"""Gradients of the means and of the three numbers of each gene.
 
-        With :math:`h = g\, \mu\, (\theta + x)` for a gradient g of the rates and :math:`v = h\, w (1 - w) (q - p)`, that of
-        the log odds: :math:`p' = h (1 - w) p^2 - (\theta + x)\, v\, p` and :math:`q' = h w q^2 + (\theta + x)\, v\, q` are
-        what g loses when the denominators grow by 1 and by c.
+        With :math:`h = g\, (\theta + x)` for a gradient g of the rates, :math:`v = h\, w (1 - w) (q - p)` is that of the log
+        odds. Those of :math:`\log \mu` where :math:`\nu` does not move, and of :math:`\log \nu`, are
+
+        .. math:: a &= h (1 - w)\, p\, (1 - \alpha p) + v\, ((\theta + x)\, \alpha p - x), \\
+                  b &= h w\, q\, (1 - \alpha q) + v\, (x - (\theta + x)\, \alpha q) .
         """
         (g,) = gradients
-        mu, alpha, theta, factor, shape, log_ratio, w, p, q, s = ctx.saved_tensors
+        mu, x, alpha, theta, shape, log_ratio, w, p, q, s = ctx.saved_tensors
         h = g * shape
-        by_mu = h * s
-        h.mul_(mu)
         of_outlier = h * w
         of_bulk = h.sub_(of_outlier)
         v = (q - p).mul_(of_bulk).mul_(w)
-        by_theta = _gene_sums((s * mu).mul_(g).addcmul_(v, log_ratio))
+        by_theta, by_odds = _gene_sums((s * g).addcmul_(v, log_ratio)), _gene_sums(v)
+        of_bulk.mul_(p)
+        of_outlier.mul_(q)
         moved = v * shape
-        of_bulk = of_bulk.mul_(p).sub_(moved).mul_(p)
-        of_outlier = of_outlier.mul_(q).add_(moved).mul_(q)
-        by_odds, bulk_sum, outlier_sum = _gene_sums(v), _gene_sums(of_bulk), _gene_sums(of_outlier) / factor
-        by_mu.addcmul_(alpha, of_bulk.add_(of_outlier), value=-1)
-        return by_mu, None, None, by_theta - bulk_sum - outlier_sum, theta * (outlier_sum - by_odds), by_odds
+        v.mul_(x)
+        a = torch.sub(moved, of_bulk).mul_(p).mul_(alpha).add_(of_bulk).sub_(v)
+        b = moved.add_(of_outlier).mul_(q).mul_(alpha)
+        b = of_outlier.add_(v).sub_(b)
+        by_bulk, by_level = _gene_sums(a), _gene_sums(b)
+        by_mu = a.add_(b, alpha=0.5).div_(mu.clamp_min(_MIN_MEAN))
+        return by_mu, None, None, by_theta - (by_bulk + by_level) / theta, by_level, by_odds
 
 
 def _gene_sums(x: Tensor) -> Tensor:
@@ -65,8 +73,25 @@ def _gene_sums(x: Tensor) -> Tensor:
     return x.new_ones(len(x)) @ x
 
 
-def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_factor: Tensor, log_odds: Tensor) -> Tensor:
-    """Mean rate of an entry in two states, the bulk and outliers, given what was seen.
+def outlier_ratio(mu: Tensor, log_level: Tensor) -> Tensor:
+    r"""What outliers expect over what the bulk does: :math:`\nu / \mu = \kappa / \sqrt \mu`.
+
+    Parameters
+    ----------
+    mu
+        Mean rate of the bulk, ``(n_cells, n_genes)``.
+    log_level
+        Logarithm of :math:`\kappa`, ``(n_genes,)``.
+
+    Returns
+    -------
+    ``(n_cells, n_genes)``.
+    """
+    return (mu + _MIN_MEAN).rsqrt_() * log_level.exp()
+
+
+def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_level: Tensor, log_odds: Tensor) -> Tensor:
+    r"""Mean rate of an entry in two states, the bulk and outliers, given what was seen.
 
     Parameters
     ----------
@@ -78,8 +103,8 @@ def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_factor
         Survival, broadcastable to ``x``.
     theta
         Shape of the Gamma law within a state, ``(n_genes,)``.
-    log_factor
-        Log rate of the outliers over that of the bulk, ``(n_genes,)``.
+    log_level
+        Logarithm of :math:`\kappa`, ``(n_genes,)``: outliers expect :math:`\kappa \sqrt \mu`.
     log_odds
         Log odds of the outlier state, ``(n_genes,)``.
 
@@ -87,4 +112,4 @@ def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_factor
     -------
     Rates, ``(n_cells, n_genes)``.
     """
-    return MixtureRate.apply(mu, x, alpha, theta, log_factor, log_odds)
+    return MixtureRate.apply(mu, x, alpha, theta, log_level, log_odds)

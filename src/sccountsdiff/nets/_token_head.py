@@ -41,8 +41,10 @@ class TokenHead(DispersedHead):
 
     count: Tensor
 
-    def __init__(self, n_genes: int, library: Library, dispersion: Tensor | None = None) -> None:
-        super().__init__(n_genes, library, dispersion)
+    def __init__(
+        self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
+    ) -> None:
+        super().__init__(n_genes, library, dispersion, log_share)
         self.register_buffer("count", torch.arange(self.N_EXPLICIT + 1.0))
         self.scaled_log_tail_size = nn.Parameter(torch.zeros(n_genes))
         self.log_tail_factor = nn.Parameter(torch.zeros(n_genes))

@@ -14,10 +14,10 @@ over the held-out cells, printed beside the gain: subtract it to see what is lef
 from __future__ import annotations
 
 import numpy as np
-from _data import cell_split
+from _data import FURTHER, cell_split
 from _record import Record, arguments, run
 
-DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis")
+DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", *FURTHER)
 SCVI = {"scvi_early": "early", "scvi_fixed": "fixed"}
 OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_conjugate": {"head": "conjugate"}}
 METHODS = (*SCVI, *OURS)

@@ -30,13 +30,20 @@ import time
 import anndata as ad
 import numpy as np
 import scipy.sparse as sp
-from _data import N_GENES, cell_split
+from _data import FURTHER, N_GENES, cell_split
 from _record import Record, arguments, run
 
 from sccountsdiff import metrics
 
 ALL_GENES = "_all_genes"
-DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", "onek1k_sub", f"pancreas_endocrinogenesis{ALL_GENES}")
+DATASETS = (
+    "pbmc68k",
+    "pbmc3k",
+    "pancreas_endocrinogenesis",
+    "onek1k_sub",
+    f"pancreas_endocrinogenesis{ALL_GENES}",
+    *FURTHER,
+)
 ZEROS = {f"countsdiff_zeros_{n}": n for n in (5, 10, 20, 50)}
 EMPIRICAL = {f"countsdiff_empirical_{n}": n for n in (2, 4, 8)}
 SCVI = ("scvi_posterior", "scvi_prior")

@@ -13,13 +13,15 @@ import time
 
 import numpy as np
 import scipy.sparse as sp
-from _data import DATASETS, molecule_split
+from _data import DATASETS as FIRST
+from _data import FURTHER, molecule_split
 from _peers import PEERS
 from _record import Record, arguments, run
 
 from sccountsdiff import metrics
 
 SCORES = ("poisson_deviance", "mse_counts", "mse_log1p_cp10k", "total_ratio")
+DATASETS = (*FIRST, *FURTHER)
 OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_conjugate": {"head": "conjugate"}}
 METHODS = (*PEERS, *OURS)
 

@@ -49,7 +49,7 @@ def test_default_epochs_fall_with_the_number_of_cells(n_cells, least, most):
     assert least <= default_max_epochs(n_cells, 128) <= most
 
 
-@pytest.mark.parametrize(("n_genes", "times"), [(33, 4), (125, 4), (500, 2), (2_000, 1), (20_000, 1)])
+@pytest.mark.parametrize(("n_genes", "times"), [(20, 8), (125, 4), (500, 2), (2_000, 1), (20_000, 1)])
 def test_narrow_panels_are_trained_for_more_epochs(n_genes, times):
     assert default_max_epochs(4_000, 128, n_genes) == pytest.approx(times * default_max_epochs(4_000, 128), rel=0.01)
 

@@ -34,7 +34,7 @@ def default_max_epochs(n_cells: int, batch_size: int, n_genes: int = 2_000) -> i
 
     About 2,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
     cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. Fewer than 2,000 genes take more steps, which
-    are shorter: twice as many at 500, four times at 125 and less. The
+    are shorter: twice as many at 500, four times at 125, eight times at 31 and less. The
     learning rate follows the number of steps and of cells: short trainings and many cells are learned faster.
 
     Parameters
@@ -50,7 +50,7 @@ def default_max_epochs(n_cells: int, batch_size: int, n_genes: int = 2_000) -> i
     -------
     Number of passes over the training cells, between 1 and 1,000.
     """
-    steps = 2000 * max(1.0, n_cells / 2000) ** 0.4 * min(4.0, max(1.0, (2000 / n_genes) ** 0.5))
+    steps = 2000 * max(1.0, n_cells / 2000) ** 0.4 * min(8.0, max(1.0, (2000 / n_genes) ** 0.5))
     steps_per_epoch = math.ceil(n_cells / batch_size)
     return max(1, min(1000, math.ceil(steps / steps_per_epoch)))
 

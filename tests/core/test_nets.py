@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
-from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneTransformer, GivenTotals, OneLibrary
+from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneMLP, GeneTransformer, GivenTotals, OneLibrary
+from sccountsdiff.nets._inputs import GroupDropout
 from sccountsdiff.nets._mixture_rate import mixture_rate
 from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
 from sccountsdiff.process import Absorbing, Thinning
@@ -176,6 +177,13 @@ def test_the_mean_rate_of_the_mixture_has_the_right_derivative(n_survivals):
     counts, alpha = torch.poisson(mu), torch.rand(4, n_survivals, dtype=torch.float64)
     numbers = [values.requires_grad_() for values in (mu, theta, log_level, log_odds)]
     assert torch.autograd.gradcheck(lambda mu, *of_gene: mixture_rate(mu, counts, alpha, *of_gene), numbers)
+
+
+@pytest.mark.parametrize(("n_genes", "dropout"), [(20, 0.04), (125, 0.1), (500, 0.2), (2_000, 0.2)])
+def test_narrow_panels_have_less_dropout(n_genes, dropout):
+    layers = [layer for layer in GeneMLP(n_genes).modules() if isinstance(layer, GroupDropout)]
+    assert len(layers) == 3
+    assert [layer.p for layer in layers] == pytest.approx([dropout] * 3)
 
 
 def test_weights_of_other_outliers_are_refused():

@@ -38,7 +38,7 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="Folder for the results; made if it does not exist.")] = Path("quickstart"),
     seed: Annotated[int, typer.Option(help="Seed of the split, the training and all draws.")] = 0,
     max_epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs to train for; by default as many as suit the number of cells.")
+        int | None, typer.Option(min=1, help="Epochs to train for; by default as many as suit the data.")
     ] = None,
 ) -> None:
     """Train on 700 real blood cells, impute them, generate cells, and report how well that worked.

@@ -61,7 +61,7 @@ def fit(method: str, counts: Counts, seed: int, max_epochs: int | None):
     cls.setup_anndata(adata)
     model = cls(adata, **settings)
     if length > 1 and max_epochs is None:
-        max_epochs = length * default_max_epochs(adata.n_obs, 128)
+        max_epochs = length * default_max_epochs(adata.n_obs, 128, adata.n_vars)
     start = Time.now()
     model.train(max_epochs=max_epochs, **QUIET)
     return model, start.since().cpu

@@ -13,15 +13,13 @@ import time
 
 import numpy as np
 import scipy.sparse as sp
-from _data import DATASETS as FIRST
-from _data import FURTHER, molecule_split
+from _data import DATASETS, FURTHER, molecule_split
 from _peers import PEERS
 from _record import Record, arguments, run
 
 from sccountsdiff import metrics
 
 SCORES = ("poisson_deviance", "mse_counts", "mse_log1p_cp10k", "total_ratio")
-DATASETS = (*FIRST, *FURTHER)
 OURS: dict[str, dict[str, object]] = {"countsdiff": {}, "countsdiff_conjugate": {"head": "conjugate"}}
 METHODS = (*PEERS, *OURS)
 
@@ -35,7 +33,7 @@ def countsdiff(counts: sp.csr_matrix, seed: int, max_epochs: int | None = None, 
 
 def main() -> None:
     """Fill the record and print the tables."""
-    options = arguments(__doc__, METHODS, DATASETS).parse_args()
+    options = arguments(__doc__, METHODS, (*DATASETS, *FURTHER)).parse_args()
     record = Record(options.results / "mcv.csv")
     trained = {} if options.max_epochs is None else {"max_epochs": options.max_epochs}
 

@@ -34,8 +34,8 @@ def default_max_epochs(n_cells: int, batch_size: int, n_genes: int = 2_000) -> i
 
     About 2,000 steps up to 2,000 cells; beyond that the number of steps grows with the power 0.4 of the number of
     cells: 5,000 at 20,000, 9,600 at 100,000 and 24,000 (3 epochs) at 1,000,000. Fewer than 2,000 genes take more steps, which
-    are shorter: twice as many at 500, four times at 125, eight times at 31 and less. The
-    learning rate follows the number of steps and of cells: short trainings and many cells are learned faster.
+    are shorter: twice as many at 500, four times at 125, eight times at 31 and less. The learning rate follows the number of
+    steps and of cells: short trainings and many cells are learned faster.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ class MixtureHead(DispersedHead):
     @property
     def log_level(self) -> Tensor:
         r"""Logarithm of :math:`\kappa`, the level of the outlier state, ``(n_genes,)``."""
-        return (FAST * self.scaled_log_level).clamp(-8, 8)
+        return (FAST * self.scaled_log_level).clamp(-12, 12)
 
     @property
     def log_odds(self) -> Tensor:

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: Means are at least this where they divide: a softmax underflows.
-_MIN_MEAN = 1e-12
+from sccountsdiff.process import MIN_RATE
 
 
 class MixtureRate(torch.autograd.Function):
@@ -64,7 +63,7 @@ class MixtureRate(torch.autograd.Function):
         b = moved.add_(of_outlier).mul_(q).mul_(alpha)
         b = of_outlier.add_(v).sub_(b)
         by_bulk, by_level = _gene_sums(a), _gene_sums(b)
-        by_mu = a.add_(b, alpha=0.5).div_(mu.clamp_min(_MIN_MEAN))
+        by_mu = a.add_(b, alpha=0.5).div_(mu.clamp_min(MIN_RATE))
         return by_mu, None, None, by_theta - (by_bulk + by_level) / theta, by_level, by_odds
 
 
@@ -87,7 +86,7 @@ def outlier_ratio(mu: Tensor, log_level: Tensor) -> Tensor:
     -------
     ``(n_cells, n_genes)``.
     """
-    return (mu + _MIN_MEAN).rsqrt_() * log_level.exp()
+    return (mu + MIN_RATE).rsqrt_() * log_level.exp()
 
 
 def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_level: Tensor, log_odds: Tensor) -> Tensor:

@@ -46,6 +46,7 @@ from sccountsdiff.model._calibration import CalibrateDispersion
 from sccountsdiff.model._doubt import DoubtConditions
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
+from sccountsdiff.model._switch import FindSwitches
 
 DATASETS = ("pbmc68k", "pbmc3k", "pancreas_endocrinogenesis", "onek1k_sub")
 ZEROS = {f"countsdiff_zeros_{n}": {"n_steps": n} for n in (5, 20, 200)}
@@ -71,7 +72,7 @@ OURS |= AS_TRAINED | UNPOLISHED | UNMATCHED | INDEPENDENT | TRUSTING
 FINISH = (
     dict.fromkeys(AS_TRAINED, (CalibrateDispersion,))
     | dict.fromkeys(UNPOLISHED, (RefitGenes, CalibrateDispersion))
-    | dict.fromkeys(UNMATCHED, (RefitGenes, Polish, RefitGenes, DoubtConditions, CalibrateDispersion))
+    | dict.fromkeys(UNMATCHED, (RefitGenes, FindSwitches, Polish, RefitGenes, DoubtConditions, CalibrateDispersion))
     | dict.fromkeys(TRUSTING, tuple(stage for stage in CountsDiff._finish if stage is not DoubtConditions))
 )
 TRIVIAL = ("shuffled", "nb")

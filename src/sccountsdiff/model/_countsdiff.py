@@ -15,6 +15,7 @@ from sccountsdiff.model._match import MatchTotals
 from sccountsdiff.model._memory import FitMemory
 from sccountsdiff.model._polish import Polish
 from sccountsdiff.model._refit import RefitGenes
+from sccountsdiff.model._switch import FindSwitches
 from sccountsdiff.objective import PATTERNS, WEIGHTINGS, Objective
 from sccountsdiff.process import Thinning
 
@@ -65,6 +66,7 @@ class CountsDiff(DiffusionModel):
 
     _finish = (
         RefitGenes,
+        FindSwitches,
         Polish,
         RefitGenes,
         DoubtConditions,

@@ -88,11 +88,11 @@ class TrainMixin(AnnbatchMixin, UnsupervisedTrainingMixin):
         The bound on held-out cells is watched under averaged weights; at the end the model holds the best weights seen,
         unless the last ones are as good within the Monte-Carlo error. Some more steps without dropout follow, at most a
         third as many each time: what each gene has of its own (dispersion, outliers) is fitted to the finished network;
-        the network of a :class:`~sccountsdiff.CountsDiff` is polished, the genes are fitted again, and conditions are
-        trusted as far as held-out cells become more likely by it. All dispersions are scaled by one factor, so that
-        intervals of hidden entries cover the held-out cells as often as they say. A :class:`~sccountsdiff.CountsDiff`
-        then matches what it expects of each gene in each category to what was counted there, and finds how genes vary
-        together beyond that. ``Ctrl-C`` ends the training and keeps what was learned.
+        genes of a :class:`~sccountsdiff.CountsDiff` that are switched on and off get two levels, its network is polished,
+        the genes are fitted again, and conditions are trusted as far as held-out cells become more likely by it. All
+        dispersions are scaled by one factor, so that intervals of hidden entries cover the held-out cells as often as they
+        say. A :class:`~sccountsdiff.CountsDiff` then matches what it expects of each gene in each category to what was
+        counted there, and finds how genes vary together beyond that. ``Ctrl-C`` ends the training and keeps what was learned.
 
         Parameters
         ----------

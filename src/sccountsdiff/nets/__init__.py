@@ -3,6 +3,7 @@
 from sccountsdiff.nets._attention import ATTENTIONS, Attention, FullAttention, LatentAttention
 from sccountsdiff.nets._covariation import Covariation
 from sccountsdiff.nets._denoiser import DENOISERS, Denoiser, HeadedDenoiser
+from sccountsdiff.nets._gene_laws import Entries, GeneLaws, best_laws
 from sccountsdiff.nets._gene_mlp import GeneMLP
 from sccountsdiff.nets._gene_transformer import GeneTransformer
 from sccountsdiff.nets._heads import (
@@ -36,7 +37,9 @@ __all__ = [
     "Covariation",
     "Denoiser",
     "DispersedHead",
+    "Entries",
     "FullAttention",
+    "GeneLaws",
     "GeneMLP",
     "GeneOffsets",
     "GeneTransformer",
@@ -55,5 +58,6 @@ __all__ = [
     "SizedSoftmax",
     "SoftplusHead",
     "TokenHead",
+    "best_laws",
     "make_library",
 ]

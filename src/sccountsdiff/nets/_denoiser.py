@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from sccountsdiff.conditioning import Condition, Key
 from sccountsdiff.nets._covariation import Covariation
-from sccountsdiff.nets._heads import Head
+from sccountsdiff.nets._gene_laws import GeneLaws
+from sccountsdiff.nets._heads import FAST, Head
 from sccountsdiff.nets._library import Library, OneLibrary
 from sccountsdiff.nets._offsets import GeneOffsets
 from sccountsdiff.process import Posterior, Registry
@@ -102,6 +103,26 @@ class Denoiser(nn.Module, ABC):
         """
         return []
 
+    def laws(self) -> GeneLaws | None:
+        """Laws of the genes in two states (:meth:`Head.laws`).
+
+        Returns
+        -------
+        Numbers of each gene; None by default.
+        """
+        return None
+
+    def switch(self, genes: Tensor, laws: GeneLaws) -> None:
+        """Take over laws of some genes, and what they ask for of the network's expectations.
+
+        Parameters
+        ----------
+        genes
+            Numbers of the genes.
+        laws
+            Their laws.
+        """
+
     @abstractmethod
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells: the last hidden layer.
@@ -185,6 +206,15 @@ class HeadedDenoiser(Denoiser):
     def scaled_logs(self) -> list[nn.Parameter]:
         """What each gene has of its own in the head."""
         return self.head.scaled_logs()
+
+    def laws(self) -> GeneLaws | None:
+        """Laws of the genes by the head."""
+        return self.head.laws()
+
+    def switch(self, genes: Tensor, laws: GeneLaws) -> None:
+        """Give laws to the head, and shifts to the offsets of all cells."""
+        self.head.put(genes, laws)
+        self.offsets.everyone.weight.data[:, genes] += laws.shift / FAST
 
     def expected(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Expected counts by the head."""

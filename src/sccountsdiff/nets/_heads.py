@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sccountsdiff.nets._gene_laws import GeneLaws
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior, Registry
 
@@ -69,6 +70,26 @@ class Head(nn.Module, ABC):
         Logarithms divided by :data:`FAST`, ``(n_genes,)`` each; none by default.
         """
         return []
+
+    def laws(self) -> GeneLaws | None:
+        """Laws of the genes in two states; None for heads whose laws have one.
+
+        Returns
+        -------
+        Numbers of each gene, without a shift.
+        """
+        return None
+
+    def put(self, genes: Tensor, laws: GeneLaws) -> None:
+        """Take over laws of some genes; a head without :meth:`laws` has nothing to take over.
+
+        Parameters
+        ----------
+        genes
+            Numbers of the genes.
+        laws
+            Their laws; a shift is not the head's.
+        """
 
     @abstractmethod
     def expected(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from sccountsdiff.nets._gene_laws import GeneLaws
 from sccountsdiff.nets._heads import FAST, HEADS, DispersedHead
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.nets._mixture_rate import mixture_rate, outlier_ratio
@@ -55,6 +56,15 @@ class MixtureHead(DispersedHead):
     def scaled_logs(self) -> list[nn.Parameter]:
         """Dispersions, levels and odds."""
         return [self.scaled_log_theta, self.scaled_log_level, self.scaled_log_odds]
+
+    def laws(self) -> GeneLaws:
+        """Dispersions, levels and odds."""
+        return GeneLaws(self.theta.log(), self.log_level, self.log_odds, torch.zeros_like(self.theta))
+
+    def put(self, genes: Tensor, laws: GeneLaws) -> None:
+        """Take over dispersions, levels and odds."""
+        for logs, found in zip(self.scaled_logs(), laws[:-1], strict=True):
+            logs.data[genes] = found / FAST
 
     @property
     def log_level(self) -> Tensor:

@@ -50,16 +50,18 @@ class FindSwitches(Callback):
             return
         was_training = module.training
         module.eval()
-        genes, found = self._found(trainer, module, laws, pl_module.n_obs_training or 1)
-        # Processes see different cells: the first one decides.
-        genes, *found = trainer.strategy.broadcast([part.cpu() for part in (genes, *found)])
-        denoiser.switch(genes.to(module.device), GeneLaws(*(part.to(module.device) for part in found)))
+        # Processes see different cells, the last ones maybe none that are held out: the first one decides.
+        found: list[Tensor] = []
+        if trainer.is_global_zero:
+            found = [part.cpu() for part in self._found(trainer, module, laws, pl_module.n_obs_training or 1)]
+        genes, *numbers = (part.to(module.device) for part in trainer.strategy.broadcast(found))
+        denoiser.switch(genes, GeneLaws(*numbers))
         module.train(was_training)
 
     def _found(
         self, trainer: pl.Trainer, module: CountDiffusionModule, laws: GeneLaws, n_cells: int
-    ) -> tuple[Tensor, GeneLaws]:
-        """Numbers of the genes, and their laws."""
+    ) -> tuple[Tensor, ...]:
+        """Numbers of the genes, and the parts of their laws."""
         training, held_out = (
             _Looker(trainer, module, loader, self.N_CELLS)
             for loader in (trainer.train_dataloader, trainer.val_dataloaders)
@@ -73,7 +75,7 @@ class FindSwitches(Callback):
         other = best_laws(others, seen)
         gains = torch.stack([as_it_is.loss(entries) - other.loss(entries) for entries in (seen, unseen)])
         switched = gains.amin(0) > self.LEAST
-        return genes[switched], other.of(switched)
+        return genes[switched], *other.of(switched)
 
 
 def _mean(parts: list[Tensor]) -> Tensor:

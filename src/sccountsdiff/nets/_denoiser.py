@@ -108,7 +108,7 @@ class Denoiser(nn.Module, ABC):
 
         Returns
         -------
-        Numbers of each gene; None by default.
+        Numbers of each gene, ``(n_genes,)`` each; None by default.
         """
         return None
 
@@ -118,9 +118,9 @@ class Denoiser(nn.Module, ABC):
         Parameters
         ----------
         genes
-            Numbers of the genes.
+            Numbers of the genes, ``(n,)``.
         laws
-            Their laws.
+            Their laws, ``(n,)`` each.
         """
 
     @abstractmethod

@@ -48,7 +48,7 @@ class Entries(NamedTuple):
         Parameters
         ----------
         genes
-            Their numbers.
+            Their numbers, ``(n,)``.
 
         Returns
         -------
@@ -83,11 +83,11 @@ class GeneLaws(NamedTuple):
         Parameters
         ----------
         genes
-            Their numbers, or a mask.
+            Their numbers ``(n,)``, or a mask ``(n_genes,)``.
 
         Returns
         -------
-        Numbers of these genes.
+        Numbers of these genes, ``(n,)`` each.
         """
         return GeneLaws(*(part[genes] for part in self))
 

@@ -76,7 +76,7 @@ class Head(nn.Module, ABC):
 
         Returns
         -------
-        Numbers of each gene, without a shift.
+        Numbers of each gene, ``(n_genes,)`` each, without a shift.
         """
         return None
 
@@ -86,9 +86,9 @@ class Head(nn.Module, ABC):
         Parameters
         ----------
         genes
-            Numbers of the genes.
+            Numbers of the genes, ``(n,)``.
         laws
-            Their laws; a shift is not the head's.
+            Their laws, ``(n,)`` each; a shift is not the head's.
         """
 
     @abstractmethod

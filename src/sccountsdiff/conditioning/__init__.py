@@ -12,7 +12,7 @@ Two keys are reserved: ``"library_size"``, the UMI total of the cell, read by de
 
 from sccountsdiff.conditioning._combination import CombinationKey
 from sccountsdiff.conditioning._encoder import ConditionEncoder, condition_encoders, drop_condition
-from sccountsdiff.conditioning._forecast import Forecast, Forecasted, Profiles, Scales
+from sccountsdiff.conditioning._forecast import Forecast, Scales
 from sccountsdiff.conditioning._guidance import (
     ClassifierFreeGuidance,
     CompositionalGuidance,
@@ -30,6 +30,8 @@ from sccountsdiff.conditioning._keys import (
     Key,
     LevelKey,
 )
+from sccountsdiff.conditioning._kriging import Kriging
+from sccountsdiff.conditioning._profiles import Profiles
 from sccountsdiff.conditioning._table import LevelTable
 
 __all__ = [
@@ -46,9 +48,9 @@ __all__ = [
     "ContrastGuidance",
     "EmbeddingKey",
     "Forecast",
-    "Forecasted",
     "Guidance",
     "Key",
+    "Kriging",
     "LevelKey",
     "LevelTable",
     "Profiles",

@@ -209,4 +209,4 @@ class ForecastMixin(WalkMixin):
             )
         assert isinstance(source.key, CombinationKey)
         members = effective_members(source.key, torch.tensor([group.wanted]), control_level(source))
-        return forecast.predict(number, members[0]).profile
+        return forecast.predict(number, members[0])

@@ -55,12 +55,12 @@ def measure_profiles(
     """
     totals: dict[tuple[int, ...], Tensor] = {}
     n_cells: dict[tuple[int, ...], int] = {}
-    squares = 0.0
+    squares = torch.zeros(1, dtype=torch.float64)
     for cells in minibatches:
         measured = cells.condition[LIBRARY_SIZE].reshape(len(cells.counts), -1).isfinite().all(-1)
         values = log1p_cp10k(cells.counts[measured]).double().cpu()
         codes = torch.stack([cells.condition[name][measured].cpu() for name in (*context_names, key.name)], -1)
-        squares += float(values.square().sum())
+        squares = squares + values.square().sum(0)
         for condition in map(tuple, torch.unique(codes, dim=0).tolist()):
             block = values[(codes == torch.tensor(condition)).all(-1)]
             totals[condition] = totals.get(condition, 0) + block.sum(0)
@@ -71,19 +71,19 @@ def measure_profiles(
 def _assemble(
     totals: dict[tuple[int, ...], Tensor],
     n_cells: dict[tuple[int, ...], int],
-    squares: float,
+    squares: Tensor,
     key: CombinationKey,
     control: int,
 ) -> MeasuredProfiles:
     conditions = sorted(totals)
     number = torch.tensor([n_cells[condition] for condition in conditions], dtype=torch.float64)
     mean = torch.stack([totals[condition] for condition in conditions]) / number[:, None]
-    within = squares - float((number[:, None] * mean.square()).sum())
+    within = squares - (number[:, None] * mean.square()).sum(0)
     contexts = {context: i for i, context in enumerate(sorted({condition[:-1] for condition in conditions}))}
     profiles = Profiles(
         mean,
         number,
-        max(within, 0.0) / max(float(number.sum()) - len(conditions), 1.0),
+        within.clamp_min(0) / max(float(number.sum()) - len(conditions), 1.0),
         torch.tensor([contexts[condition[:-1]] for condition in conditions]),
         effective_members(key, torch.tensor([condition[-1] for condition in conditions]), control),
         None if key.vectors is None else similarity(key.vectors.double()),

@@ -56,6 +56,19 @@ def test_a_measured_condition_with_many_cells_is_returned_as_it_is():
     torch.testing.assert_close(forecast, mean[3].double().clamp_min(0), atol=1e-3, rtol=0)
 
 
+def test_scales_that_do_as_well_are_averaged():
+    known = profiles(*grid_of_contexts(8, own=0.5), spread=1.0)
+    forecast, asked = Forecast(known), (2, torch.ones(1).double())
+    assert 1 < len(forecast.scales) <= 8
+    alone = torch.stack([Forecast(known, scales).predict(*asked) for scales in forecast.scales])
+    torch.testing.assert_close(forecast.predict(*asked), alone.mean(0))
+    errors = [float(Forecast(known, scales).krigings[0].left_out()[1::2].square().sum()) for scales in forecast.scales]
+    assert errors == sorted(errors)
+    assert errors[-1] < 1.1 * errors[0]
+    one_context = profiles(torch.rand(4, 5), [0] * 4, [[0, 0], [1, 0], [0, 1], [1, 1]])
+    assert Forecast(one_context).scales == [Scales(1.0, 1.0, 0.0)]
+
+
 def test_perturbations_given_together_add_up():
     a, b, control = torch.tensor([1.0, 0, 0, 2]), torch.tensor([0, 0, 1.5, 1.0]), torch.full((4,), 1.0)
     mean = torch.stack([control, control + a, control + b])

@@ -10,7 +10,7 @@ a main effect of each perturbation (:math:`m`), one of its own in each context (
 perturbations given together, and contexts that resemble each other as far as their control profiles do (squared
 distance :math:`d`). The scale of a gene against the noise of its cells is estimated by :class:`~sccountsdiff.conditioning.Kriging`;
 the forecast is the best linear unbiased predictor. The three scales :math:`(\ell, m, o)` are those that best predict
-measured perturbations that are left out one at a time.
+measured perturbations that are left out one at a time, and the mean is taken over all that do so within one standard error.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from sccountsdiff.conditioning._profiles import Profiles
 
 #: Scales that are tried: reach (in median distances between contexts), main effect, own effect.
 _REACH, _MAIN, _OWN = (1.0, 2.0, 5.0, 15.0), (0.1, 0.5, 2.0, 8.0, 32.0), (0.05, 0.2, 0.5, 1.0)
+#: The mean is over so many of them at most.
+_MOST = 8
 #: Conditions with fewer cells say little of how good a forecast is.
 _MIN_CELLS = 20
 
@@ -64,9 +66,9 @@ class Forecast:
     Attributes
     ----------
     scales
-        Scales in use.
-    kriging
-        How each gene is predicted.
+        Scales in use, the best first.
+    krigings
+        How each gene is predicted with each of them.
     held_out_pearson
         Pearson correlation over genes between forecast and measured change from control, mean over perturbations left
         out one at a time (those with at least 20 cells and a measured control); NaN if there are none.
@@ -75,8 +77,8 @@ class Forecast:
     def __init__(self, profiles: Profiles, scales: Scales | None = None) -> None:
         self.profiles = profiles
         self._distance = profiles.context_distance()
-        self.scales = min(self._tried(), key=self._held_out_error) if scales is None else scales
-        self.kriging = self._kriging(self.scales)
+        self.scales = self._best_scales() if scales is None else [scales]
+        self.krigings = [self._kriging(one) for one in self.scales]
         self.held_out_pearson = self._held_out_pearson()
 
     def predict(self, context: int, members: Tensor) -> Tensor:
@@ -93,8 +95,24 @@ class Forecast:
         -------
         Mean of log1p(CP10k), ``(n_genes,)``, at least 0.
         """
-        covariance = self._covariance(torch.tensor([context]), members[None], self.scales)[0]
-        return self.kriging.predict(covariance).clamp_min(0)
+        told = torch.tensor([context]), members[None]
+        predicted = [
+            kriging.predict(self._covariance(*told, scales)[0])
+            for scales, kriging in zip(self.scales, self.krigings, strict=True)
+        ]
+        return torch.stack(predicted).mean(0).clamp_min(0)
+
+    def _best_scales(self) -> list[Scales]:
+        """Scales whose squared errors add up to no more than the least of all and one standard error of the difference."""
+        tried = list(self._tried())
+        if len(tried) == 1 or not bool(self._judged().any()):
+            return tried[:1]
+        errors = torch.stack([self._kriging(one).left_out()[self._judged()].square().sum(1) for one in tried])
+        total = errors.sum(1)
+        excess = errors - errors[total.argmin()]
+        as_good = excess.sum(1) <= excess.std(1, correction=0) * math.sqrt(errors.shape[1])
+        order = total.masked_fill(~as_good, math.inf).argsort()
+        return [tried[number] for number in order[: min(int(as_good.sum()), _MOST)]]
 
     def _tried(self) -> Iterable[Scales]:
         """In a single context there is only how strong effects are, which is up to each gene."""
@@ -120,10 +138,6 @@ class Forecast:
         judged = known.perturbed & (known.n_cells >= _MIN_CELLS)
         return judged if bool(judged.any()) else known.perturbed
 
-    def _held_out_error(self, scales: Scales) -> float:
-        """Sum of squared leave-one-out residuals of perturbed conditions."""
-        return float(self._kriging(scales).left_out()[self._judged()].square().sum())
-
     def _held_out_pearson(self) -> float:
         known = self.profiles
         control = known.control_of(known.context)
@@ -131,6 +145,6 @@ class Forecast:
         if not bool(judged.any()):
             return math.nan
         measured = (known.mean - known.mean[control])[judged]
-        forecast = measured - self.kriging.left_out()[judged]
+        forecast = measured - torch.stack([kriging.left_out()[judged] for kriging in self.krigings]).mean(0)
         one, other = (change - change.mean(-1, keepdim=True) for change in (measured, forecast))
         return float(torch.cosine_similarity(one, other, dim=-1).mean())

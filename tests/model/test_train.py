@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
 import anndata as ad
 import numpy as np
 import pytest
@@ -178,6 +181,15 @@ def test_the_best_weights_come_back_if_the_last_are_worse():
     keep.last -= keep.last.mean()
     keep.on_train_end(None, plan)
     assert plan.module.weight == 1, "a difference within its error is no reason to go back"
+
+
+@pytest.mark.parametrize(("bounds", "best"), [([math.nan, 3.0, math.nan, 4.0], 3.0), ([5.0, 4.0, 6.0, math.inf], 4.0)])
+def test_the_best_bound_is_a_finite_one(bounds, best):
+    keep = KeepBest(SimpleNamespace(averaged_state=dict))
+    for step, bound in enumerate(bounds):
+        plan = SimpleNamespace(held_out_bounds=torch.full((5,), bound))
+        keep.on_validation_end(SimpleNamespace(sanity_checking=False, global_step=step), plan)
+    assert keep.best.mean() == best
 
 
 def test_training_stops_when_the_bound_gets_worse_for_long(model, quick_train):

@@ -112,7 +112,8 @@ class KeepBest(Callback):
         if bounds is None or trainer.sanity_checking:
             return
         self.last = bounds
-        if self.best is None or bounds.mean() < self.best.mean():
+        # What follows a bound that is not finite is better, whatever it is.
+        if self.best is None or not self.best.isfinite().all() or bounds.mean() < self.best.mean():
             self.best, self.best_state, self.n_worse = bounds, self.averaging.averaged_state(), 0
             self.best_step = trainer.global_step if self.stop_at is None else self.best_step
         else:

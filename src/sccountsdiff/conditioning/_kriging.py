@@ -81,7 +81,12 @@ class Kriging:
         return self._level + self.ratio * ((self._to @ covariance) @ self._surprise)
 
     def left_out(self) -> Tensor:
-        """What was measured less what the others predict, the ratios kept, ``(n_conditions, n_genes)``."""
+        """What was measured less what the other conditions predict, the ratios kept.
+
+        Returns
+        -------
+        ``(n_conditions, n_genes)``.
+        """
         precision = self._to.T.square() @ self._weight
         of_level = self._to.T @ (self._weight * self._ones[:, None])
         return (self._to.T @ self._surprise) / (precision - of_level.square() / self._total)

@@ -16,7 +16,6 @@ measured perturbations that are left out one at a time, and the mean is taken ov
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from itertools import product
 from typing import NamedTuple, final
 
@@ -104,21 +103,21 @@ class Forecast:
 
     def _best_scales(self) -> list[Scales]:
         """Scales whose squared errors add up to no more than the least of all and one standard error of the difference."""
-        tried = list(self._tried())
-        if len(tried) == 1 or not bool(self._judged().any()):
+        tried, judged = self._tried(), self._judged()
+        if len(tried) == 1 or not bool(judged.any()):
             return tried[:1]
-        errors = torch.stack([self._kriging(one).left_out()[self._judged()].square().sum(1) for one in tried])
+        errors = torch.stack([self._kriging(one).left_out()[judged].square().sum(1) for one in tried])
         total = errors.sum(1)
         excess = errors - errors[total.argmin()]
         as_good = excess.sum(1) <= excess.std(1, correction=0) * math.sqrt(errors.shape[1])
         order = total.masked_fill(~as_good, math.inf).argsort()
         return [tried[number] for number in order[: min(int(as_good.sum()), _MOST)]]
 
-    def _tried(self) -> Iterable[Scales]:
+    def _tried(self) -> list[Scales]:
         """In a single context there is only how strong effects are, which is up to each gene."""
         if bool((self.profiles.context == self.profiles.context[0]).all()):
             return [Scales(1.0, 1.0, 0.0)]
-        return map(Scales._make, product(_REACH, _MAIN, _OWN))
+        return [Scales(*values) for values in product(_REACH, _MAIN, _OWN)]
 
     def _covariance(self, context: Tensor, members: Tensor, scales: Scales) -> Tensor:
         """Covariance of conditions with the measured ones."""

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from sccountsdiff.nets import Entries, GeneLaws, GeneMLP, best_laws
+from sccountsdiff.nets import FAST, Entries, GeneLaws, GeneMLP, best_laws
 from sccountsdiff.process import Thinning
 
 N_GENES = 6
@@ -19,12 +19,14 @@ def net():
     net = GeneMLP(N_GENES, head="mixture", n_hidden=8, library_mean=40.0).eval()
     for parameter in net.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)
+    net.head.scaled_log_growth.data.zero_()
     return net
 
 
 def law(theta: float, level: float = 1.0, part: float = 1e-4) -> GeneLaws:
     """One gene."""
-    return GeneLaws(*(torch.tensor([value]) for value in (math.log(theta), math.log(level), math.log(part), 0.0)))
+    values = (math.log(theta), math.log(level), math.log(part), 0.0, 0.0, 0.0)
+    return GeneLaws(*(torch.tensor([value]) for value in values))
 
 
 def entries(x_0: torch.Tensor, mu: float, seed: int = 1) -> Entries:
@@ -42,7 +44,11 @@ def two_levels(n: int, part: float, low: float, high: float, seed: int = 0) -> t
     return torch.poisson(torch.where(is_low, low, high * torch._standard_gamma(torch.full((n, 1), 9.0)) / 9))
 
 
-def test_the_loss_is_that_of_the_head(net):
+@pytest.mark.parametrize("varies", [False, True])
+def test_the_loss_is_that_of_the_head(net, varies):
+    if varies:
+        net.vary_dispersions()
+        net.head.scaled_log_growth.data = torch.randn(N_GENES) / FAST
     x_0 = torch.poisson(torch.full((50, N_GENES), 6.0))
     alpha = torch.rand(50, 1)
     x_t, weight = Thinning().corrupt(x_0, alpha), torch.rand(50, N_GENES)
@@ -94,7 +100,7 @@ def test_a_network_takes_over_the_laws_of_some_genes(net):
     before, x_t, alpha = net.laws(), torch.zeros(1, N_GENES), torch.zeros(1, 1)
     expected = net.expected(x_t, alpha, {})
     net.switch(genes, before.switched(torch.full((N_GENES,), 5.0), 0.5, 0.1).of(genes))
-    changed = torch.stack([now != then for now, then in zip(net.laws(), before, strict=True)][:3]).any(0)
+    changed = torch.stack([now != then for now, then in zip(net.laws(), before, strict=True)][:4]).any(0)
     assert changed.nonzero().flatten().tolist() == [2, 5]
     ratio = (net.expected(x_t, alpha, {}) / expected).squeeze()
     torch.testing.assert_close(ratio[genes] / ratio[0], torch.full((2,), 1 / (1 - 0.5 + 0.5 * 0.1)))

@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from sccountsdiff.conditioning import LIBRARY_SIZE, CategoricalKey, ContinuousKey, EmbeddingKey
-from sccountsdiff.nets import ATTENTIONS, DENOISERS, HEADS, INPUTS, GeneMLP, GeneTransformer, GivenTotals, OneLibrary
+from sccountsdiff.nets import (
+    ATTENTIONS,
+    DENOISERS,
+    FAST,
+    HEADS,
+    INPUTS,
+    GeneMLP,
+    GeneTransformer,
+    GivenTotals,
+    OneLibrary,
+)
 from sccountsdiff.nets._inputs import GroupDropout
 from sccountsdiff.nets._mixture_rate import mixture_rate
 from sccountsdiff.objective import BoundWeighting, MixtureSurvival, Objective
@@ -81,7 +91,8 @@ class TestEveryNet:
         Objective(Absorbing(), MixtureSurvival(), BoundWeighting()).loss(net, counts, condition).mean().backward()
         learned = {name: p.grad for name, p in net.named_parameters() if p.requires_grad}
         assert [name for name, grad in learned.items() if grad is None or not torch.isfinite(grad).all()] == []
-        assert {name.split(".")[0] for name, p in net.named_parameters() if not p.requires_grad} == {"offsets"}
+        late = {name for name, p in net.named_parameters() if not p.requires_grad and not name.startswith("offsets")}
+        assert late <= {"head.scaled_log_growth"}
 
     @pytest.mark.parametrize("process", PROCESSES)
     def test_every_process_trains_it_and_one_gene_or_one_cell_is_enough(self, denoiser, head, process):
@@ -170,13 +181,57 @@ def test_the_mixture_head_is_the_posterior_of_a_mixture_of_gamma_laws():
 
 
 @pytest.mark.parametrize("n_survivals", [1, N_GENES])
-def test_the_mean_rate_of_the_mixture_has_the_right_derivative(n_survivals):
+@pytest.mark.parametrize("varies", [False, True])
+def test_the_mean_rate_of_the_mixture_has_the_right_derivative(n_survivals, varies):
     torch.manual_seed(0)
-    mu, theta = (6 * torch.rand(shape, dtype=torch.float64) + 0.3 for shape in ((4, N_GENES), (N_GENES,)))
+    shapes = (4, N_GENES), (4, N_GENES) if varies else (N_GENES,)
+    mu, theta = (6 * torch.rand(shape, dtype=torch.float64) + 0.3 for shape in shapes)
     log_level, log_odds = torch.randn(2, N_GENES, dtype=torch.float64)
     counts, alpha = torch.poisson(mu), torch.rand(4, n_survivals, dtype=torch.float64)
     numbers = [values.requires_grad_() for values in (mu, theta, log_level, log_odds)]
     assert torch.autograd.gradcheck(lambda mu, *of_gene: mixture_rate(mu, counts, alpha, *of_gene), numbers)
+
+
+@pytest.mark.parametrize("head", ["conjugate", "mixture"])
+def test_a_dispersion_grows_by_its_factor_with_every_tenfold(head):
+    net = make(head=head)
+    counts, condition = cells()
+    alpha = torch.rand(5, N_GENES)
+    before = net(counts, alpha, condition).rate
+    assert net.head.dispersion(counts) is not None
+    assert net.head.dispersion(counts).shape == (N_GENES,)
+    net.vary_dispersions()
+    net.head.scaled_log_growth.data.zero_()
+    torch.testing.assert_close(net(counts, alpha, condition).rate, before)
+    net.head.scaled_log_growth.data.fill_(math.log(3.0) / FAST)
+    mean = net.head.log_mean.exp()
+    for tens, factor in ((0, 1.0), (1, 3.0), (-1, 1 / 3), (5, 9.0), (-5, 1 / 9)):  # a hundredfold at most
+        torch.testing.assert_close(net.head.dispersion(mean * 10.0**tens), net.head.theta * factor, rtol=1e-3, atol=0)
+    assert not torch.allclose(net(counts, alpha, condition).rate, before)
+
+
+def test_files_tell_whether_dispersions_vary():
+    net, other = make(head="mixture"), make(head="mixture")
+    net.vary_dispersions()
+    net.head.scaled_log_growth.data.normal_()
+    other.load_state_dict(net.state_dict())
+    assert torch.equal(other.head.log_growth, net.head.log_growth)
+    plain = make(head="mixture")
+    state = {n: value for n, value in plain.state_dict().items() if not n.endswith(("log_mean", "log_growth"))}
+    earlier = make(head="mixture")
+    earlier.load_state_dict(state)
+    assert other.head.varies
+    assert not earlier.head.varies
+
+
+@pytest.mark.parametrize("head", ["poisson", "softplus", "tokens"])
+def test_heads_without_dispersions_have_none_to_vary(head):
+    net = make(head=head)
+    counts, condition = cells()
+    before = net(counts, torch.ones(5, 1), condition).rate
+    net.vary_dispersions()
+    assert net.late_scaled_logs() == []
+    torch.testing.assert_close(net(counts, torch.ones(5, 1), condition).rate, before)
 
 
 @pytest.mark.parametrize(("n_genes", "dropout"), [(20, 0.04), (125, 0.1), (500, 0.2), (2_000, 0.2)])

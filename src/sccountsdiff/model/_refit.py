@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import final
 
+import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
@@ -22,7 +23,8 @@ class RefitGenes(Finish):
 
     In training the network speaks through dropout, and the laws of the genes learn that noise as well: they come out
     too wide. Rare genes, of which a minibatch says little, have also not come far by then. So at the end the network
-    is held still, without dropout, and only these numbers are learned, over uniform survivals.
+    is held still, without dropout, and only these numbers are learned, over uniform survivals. From here on dispersions
+    depend on what is expected (:class:`~sccountsdiff.nets.DispersedHead`), unless they are those of another model.
     """
 
     description = "Fitting genes"
@@ -31,9 +33,23 @@ class RefitGenes(Finish):
     #: How far a logarithm may lie from what training has found, as a standard deviation.
     SPREAD = 1.0
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Fit them."""
+        denoiser = pl_module.module.denoiser
+        late = denoiser.late_scaled_logs() if all(logs.requires_grad for logs in denoiser.scaled_logs()) else []
+        if late:
+            denoiser.vary_dispersions()
+        try:
+            for logs in late:
+                logs.requires_grad_(True)
+            super().on_train_end(trainer, pl_module)
+        finally:
+            for logs in late:
+                logs.requires_grad_(False)
+
     def learned(self, module: CountDiffusionModule) -> list[nn.Parameter]:
         """What each gene has of its own."""
-        return module.denoiser.scaled_logs()
+        return [*module.denoiser.scaled_logs(), *module.denoiser.late_scaled_logs()]
 
     def objective(self, module: CountDiffusionModule) -> Objective:
         """The bound, with library sizes."""

@@ -94,6 +94,18 @@ class Denoiser(nn.Module, ABC):
         """Dispersions that can be calibrated after training (:meth:`Head.scaled_log_dispersion`), None by default."""
         return None
 
+    def late_scaled_logs(self) -> list[nn.Parameter]:
+        """What each gene has of its own besides, learned at the end of a training (:meth:`Head.late_scaled_logs`).
+
+        Returns
+        -------
+        Logarithms divided by :data:`FAST`, ``(n_genes,)`` each; none by default.
+        """
+        return []
+
+    def vary_dispersions(self) -> None:
+        """Let dispersions depend on what is expected from now on (:meth:`Head.vary_dispersions`); none do by default."""
+
     def scaled_logs(self) -> list[nn.Parameter]:
         """What each gene has of its own (:meth:`Head.scaled_logs`).
 
@@ -202,6 +214,14 @@ class HeadedDenoiser(Denoiser):
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Dispersions of the head."""
         return self.head.scaled_log_dispersion()
+
+    def late_scaled_logs(self) -> list[nn.Parameter]:
+        """What each gene has of its own in the head besides."""
+        return self.head.late_scaled_logs()
+
+    def vary_dispersions(self) -> None:
+        """Let those of the head."""
+        self.head.vary_dispersions()
 
     def scaled_logs(self) -> list[nn.Parameter]:
         """What each gene has of its own in the head."""

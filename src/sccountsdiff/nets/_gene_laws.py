@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.optim import Adam
 
+from sccountsdiff.nets._dispersion import dispersion_at
 from sccountsdiff.nets._mixture_rate import mixture_rate
 from sccountsdiff.process import PoissonPosterior
 
@@ -68,14 +69,20 @@ class GeneLaws(NamedTuple):
         Logarithm of the level of the second state, ``(n_genes,)``.
     log_odds
         Log odds of the second state, ``(n_genes,)``.
+    log_growth
+        Logarithm of the factor by which the dispersion grows with every tenfold of what is expected, ``(n_genes,)``.
     shift
         Change of the logarithm of the expected counts of the bulk, ``(n_genes,)``.
+    log_mean
+        Logarithm of the expected counts at which the dispersion is ``theta``, ``(n_genes,)``: given, not to be found.
     """
 
     log_theta: Tensor
     log_level: Tensor
     log_odds: Tensor
+    log_growth: Tensor
     shift: Tensor
+    log_mean: Tensor
 
     def of(self, genes: Tensor) -> GeneLaws:
         """Laws of some genes.
@@ -104,7 +111,8 @@ class GeneLaws(NamedTuple):
         Mean over cells, in nats up to terms without the rate, ``(n_genes,)``.
         """
         mu = entries.mu * self.shift.exp()
-        rate = mixture_rate(mu, entries.x_t, entries.alpha, self.log_theta.exp(), self.log_level, self.log_odds)
+        theta = dispersion_at(mu, self.log_theta, self.log_growth, self.log_mean)
+        rate = mixture_rate(mu, entries.x_t, entries.alpha, theta, self.log_level, self.log_odds)
         return (PoissonPosterior(rate, entries.alpha).nll(entries.missing) * entries.weight).mean(0)
 
     def switched(self, mean: Tensor, part: float, ratio: float) -> GeneLaws:
@@ -123,12 +131,13 @@ class GeneLaws(NamedTuple):
 
         Returns
         -------
-        Dispersions of at least 5, and levels, odds and shifts in place of those there are.
+        Dispersions of at least 5 everywhere, and levels, odds and shifts in place of those there are.
         """
         shift = torch.full_like(mean, -math.log(1 - part + part * ratio))
         level = math.log(ratio) + (mean.log() + shift) / 2
         odds = torch.full_like(mean, math.log(part / (1 - part)))
-        return GeneLaws(self.log_theta.clamp_min(math.log(_NARROW)), level, odds, shift)
+        theta = self.log_theta.clamp_min(math.log(_NARROW))
+        return GeneLaws(theta, level, odds, torch.zeros_like(theta), shift, self.log_mean)
 
     def fitted(self, entries: Entries, n_cells: int, n_steps: int = 100) -> GeneLaws:
         """Laws that fit better, found from these on.
@@ -146,16 +155,17 @@ class GeneLaws(NamedTuple):
         -------
         Laws whose loss is smaller, as a rule.
         """
-        numbers = [part.detach().clone().requires_grad_() for part in self]
+        *start, given = self
+        numbers = [part.detach().clone().requires_grad_() for part in start]
         optimizer = Adam(numbers, lr=_STEP, betas=(0.9, 0.99))
         with torch.enable_grad():
             for step in range(n_steps):
                 optimizer.param_groups[0]["lr"] = _STEP * (1 - step / n_steps)
-                far = sum(((now - then) / _SPREAD).square().sum() for now, then in zip(numbers, self, strict=True))
+                far = sum(((now - then) / _SPREAD).square().sum() for now, then in zip(numbers, start, strict=True))
                 optimizer.zero_grad()
-                (GeneLaws(*numbers).loss(entries).sum() + far / (2 * n_cells)).backward()
+                (GeneLaws(*[*numbers, given]).loss(entries).sum() + far / (2 * n_cells)).backward()
                 optimizer.step()
-        return GeneLaws(*(number.detach() for number in numbers))
+        return GeneLaws(*[*(number.detach() for number in numbers), given])
 
 
 def best_laws(laws: Sequence[GeneLaws], entries: Entries) -> GeneLaws:

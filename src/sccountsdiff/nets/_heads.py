@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sccountsdiff.nets._dispersion import dispersion_at
 from sccountsdiff.nets._gene_laws import GeneLaws
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.process import GammaPoissonPosterior, PoissonPosterior, Posterior, Registry
@@ -61,6 +62,18 @@ class Head(nn.Module, ABC):
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Logarithm of the dispersion of each gene, divided by :data:`FAST`; None without one to calibrate."""
         return None
+
+    def late_scaled_logs(self) -> list[nn.Parameter]:
+        """What a gene has of its own besides: left as it is in the epochs of a training, and learned at its end.
+
+        Returns
+        -------
+        Logarithms divided by :data:`FAST`, ``(n_genes,)`` each; none by default.
+        """
+        return []
+
+    def vary_dispersions(self) -> None:
+        """Let dispersions depend on what is expected, from now on, as :meth:`late_scaled_logs` say; none do by default."""
 
     def scaled_logs(self) -> list[nn.Parameter]:
         """What each gene has of its own, whatever the network says: fitted once more at the end of a training.
@@ -173,7 +186,18 @@ class SharesHead(Head):
 
 
 class DispersedHead(SharesHead):
-    """Such a head with a dispersion of each gene, learned from where it starts."""
+    r"""Such a head with a dispersion of each gene, learned from where it starts.
+
+    From :meth:`vary_dispersions` on it depends on what is expected of the gene in a cell,
+
+    .. math:: \theta_g(\mu) = \theta_g\, (\mu / m_g)^{\eta_g} ,
+
+    with the mean :math:`m_g` over the training cells. A marker varies much among cells that express it now and then, and
+    little among those of the type that it marks. In the epochs of a training all :math:`\eta` are 0, which takes less
+    time.
+    """
+
+    log_mean: Tensor
 
     def __init__(
         self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
@@ -181,11 +205,51 @@ class DispersedHead(SharesHead):
         super().__init__(n_genes, library)
         start = torch.zeros(n_genes) if dispersion is None else dispersion.float().log() / FAST
         self.scaled_log_theta = nn.Parameter(start)
+        self.scaled_log_growth = nn.Parameter(torch.zeros(n_genes), requires_grad=False)
+        self.varies = False
+        share = torch.full((n_genes,), 1 / n_genes) if log_share is None else log_share.float().exp()
+        self.register_buffer("log_mean", (share * library.spread(library.mean.unsqueeze(0)).squeeze(0)).log())
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Of models of earlier versions no dispersion varies."""
+        state_dict.setdefault(f"{prefix}log_mean", self.log_mean)
+        growth = state_dict.setdefault(f"{prefix}scaled_log_growth", torch.zeros_like(self.scaled_log_growth))
+        self.varies = bool(growth.any())
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def late_scaled_logs(self) -> list[nn.Parameter]:
+        r"""Logarithms of :math:`10^\eta`."""
+        return [self.scaled_log_growth]
+
+    def vary_dispersions(self) -> None:
+        r"""Let dispersions depend on what is expected from now on: less time is taken as long as :math:`\eta` is 0."""
+        self.varies = True
 
     @property
     def theta(self) -> Tensor:
-        """Dispersion of each gene, ``(n_genes,)``."""
+        """Dispersion of each gene where its mean is expected, ``(n_genes,)``."""
         return fast_positive(self.scaled_log_theta)
+
+    @property
+    def log_growth(self) -> Tensor:
+        r"""Logarithm of :math:`10^\eta`, ``(n_genes,)``: 0 as long as no dispersion varies."""
+        return FAST * self.scaled_log_growth if self.varies else torch.zeros_like(self.scaled_log_growth)
+
+    def dispersion(self, mu: Tensor) -> Tensor:
+        """Dispersion where so much is expected.
+
+        Parameters
+        ----------
+        mu
+            Expected counts, ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        ``(n_genes,)``, or ``(n_cells, n_genes)`` if it depends on them.
+        """
+        if not self.varies:
+            return self.theta
+        return dispersion_at(mu, FAST * self.scaled_log_theta, self.log_growth, self.log_mean)
 
     def scaled_log_dispersion(self) -> nn.Parameter | None:
         """Logarithm of the dispersion of each gene, divided by :data:`FAST`."""
@@ -204,7 +268,7 @@ class ConjugateHead(DispersedHead):
     .. math:: r_g \mid x_g \sim \mathrm{Gamma}(\theta_g + x_g,\; \theta_g / \mu_g + \alpha_g), \qquad
               \mathrm{E}\, r_g = \mu_g \frac{\theta_g + x_g}{\theta_g + \alpha_g \mu_g} .
 
-    ``mu`` is the network's mean, ``theta`` one learned dispersion per gene. The missing molecules are negative
+    ``mu`` is the network's mean, ``theta`` the learned dispersion of each gene. The missing molecules are negative
     binomial. Not in the paper, which plugs in a mean without spread. Rates are then rescaled to the library size where
     that is given (:meth:`Library.match`).
     """
@@ -212,8 +276,9 @@ class ConjugateHead(DispersedHead):
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaPoissonPosterior:
         """Gamma posterior of the rates."""
         mu = self.expected(logits, x_t, alpha, given)
-        shape = self.theta + x_t
-        rate = mu * shape / torch.addcmul(self.theta, alpha, mu)
+        theta = self.dispersion(mu)
+        shape = theta + x_t
+        rate = mu * shape / torch.addcmul(theta, alpha, mu)
         return GammaPoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), shape, alpha)
 
 

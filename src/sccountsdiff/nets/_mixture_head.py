@@ -32,17 +32,15 @@ class MixtureHead(DispersedHead):
     Gamma law is either narrow or has a tail; real counts can be both, nearly Poisson in most cells and ten times as
     high in one of a hundred. An outlier is neither a multiple of what the bulk expects (where that is much, it would be
     more than any cell has) nor the same in all cells, but half-way in logarithms: so many standard deviations of a
-    Poisson law. Level and odds are learned, one each a gene. The states share ``theta``, so that the odds need no special
-    function. Not in the paper.
+    Poisson law. Level and odds are learned, one each a gene. The states share ``theta``, that of the bulk, so that the odds need no
+    special function. Not in the paper.
     """
 
     def __init__(
         self, n_genes: int, library: Library, dispersion: Tensor | None = None, log_share: Tensor | None = None
     ) -> None:
         super().__init__(n_genes, library, dispersion, log_share)
-        share = torch.full((n_genes,), 1 / n_genes) if log_share is None else log_share.float().exp()
-        mean = share * library.spread(library.mean.unsqueeze(0)).squeeze(0)
-        self.scaled_log_level = nn.Parameter((_FACTOR * mean.sqrt()).log() / FAST)
+        self.scaled_log_level = nn.Parameter((math.log(_FACTOR) + self.log_mean / 2) / FAST)
         self.scaled_log_odds = nn.Parameter(torch.full((n_genes,), math.log(_ODDS) / FAST))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -58,12 +56,15 @@ class MixtureHead(DispersedHead):
         return [self.scaled_log_theta, self.scaled_log_level, self.scaled_log_odds]
 
     def laws(self) -> GeneLaws:
-        """Dispersions, levels and odds."""
-        return GeneLaws(self.theta.log(), self.log_level, self.log_odds, torch.zeros_like(self.theta))
+        """Dispersions, levels and odds, and how dispersions grow."""
+        numbers = self.theta.log(), self.log_level, self.log_odds, self.log_growth
+        return GeneLaws(*numbers, torch.zeros_like(self.theta), self.log_mean)
 
     def put(self, genes: Tensor, laws: GeneLaws) -> None:
-        """Take over dispersions, levels and odds."""
-        for logs, found in zip(self.scaled_logs(), laws[:-1], strict=True):
+        """Take over dispersions, levels and odds, and how dispersions grow."""
+        self.vary_dispersions()
+        numbers = [*self.scaled_logs(), *self.late_scaled_logs()]
+        for logs, found in zip(numbers, laws[: len(numbers)], strict=True):
             logs.data[genes] = found / FAST
 
     @property
@@ -78,8 +79,8 @@ class MixtureHead(DispersedHead):
 
     def forward(self, logits: Tensor, x_t: Tensor, alpha: Tensor, given: GivenTotals | None) -> GammaMixturePosterior:
         """Mixture of two Gamma posteriors of the rates."""
-        mu, theta = self.expected(logits, x_t, alpha, given), self.theta
-        rate = mixture_rate(mu, x_t, alpha, theta, self.log_level, self.log_odds)
+        mu = self.expected(logits, x_t, alpha, given)
+        rate = mixture_rate(mu, x_t, alpha, self.dispersion(mu), self.log_level, self.log_odds)
         rate = self.sized.library.match(rate, x_t, alpha, given)
         return GammaMixturePosterior(rate, lambda: self.states(mu, x_t, alpha), alpha)
 
@@ -99,7 +100,7 @@ class MixtureHead(DispersedHead):
         -------
         Bulk and outliers; their means lack the factor ``theta + x_t``, which both have.
         """
-        theta, ratio = self.theta, outlier_ratio(mu, self.log_level)
+        theta, ratio = self.dispersion(mu), outlier_ratio(mu, self.log_level)
         nu, shape = mu * ratio, theta + x_t
         bulk, outlier = theta + alpha * mu, theta + alpha * nu
         weight = (self.log_odds + x_t * ratio.log() + shape * (bulk / outlier).log()).sigmoid()

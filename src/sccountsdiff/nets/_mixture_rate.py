@@ -25,7 +25,7 @@ class MixtureRate(torch.autograd.Function):
     def forward(
         ctx: Any, mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_level: Tensor, log_odds: Tensor
     ) -> Tensor:
-        """Rates ``(n_cells, n_genes)`` from counts and survival of the entries, and three numbers for each gene."""
+        """Rates ``(n_cells, n_genes)`` from counts and survival of the entries, and the numbers of each gene."""
         shape, ratio = x + theta, outlier_ratio(mu, log_level)
         p, q = alpha * mu, mu * ratio
         p.add_(theta)
@@ -54,7 +54,7 @@ class MixtureRate(torch.autograd.Function):
         of_outlier = h * w
         of_bulk = h.sub_(of_outlier)
         v = (q - p).mul_(of_bulk).mul_(w)
-        by_theta, by_odds = _gene_sums((s * g).addcmul_(v, log_ratio)), _gene_sums(v)
+        by_theta, by_odds = (s * g).addcmul_(v, log_ratio), _gene_sums(v)
         of_bulk.mul_(p)
         of_outlier.mul_(q)
         moved = v * shape
@@ -62,9 +62,13 @@ class MixtureRate(torch.autograd.Function):
         a = torch.sub(moved, of_bulk).mul_(p).mul_(alpha).add_(of_bulk).sub_(v)
         b = moved.add_(of_outlier).mul_(q).mul_(alpha)
         b = of_outlier.add_(v).sub_(b)
-        by_bulk, by_level = _gene_sums(a), _gene_sums(b)
+        by_level = _gene_sums(b)
+        if theta.dim() > 1:
+            by_theta.sub_((a + b).div_(theta))
+        else:
+            by_theta = _gene_sums(by_theta) - (_gene_sums(a) + by_level) / theta
         by_mu = a.add_(b, alpha=0.5).div_(mu.clamp_min(MIN_RATE))
-        return by_mu, None, None, by_theta - (by_bulk + by_level) / theta, by_level, by_odds
+        return by_mu, None, None, by_theta, by_level, by_odds
 
 
 def _gene_sums(x: Tensor) -> Tensor:
@@ -101,7 +105,7 @@ def mixture_rate(mu: Tensor, x: Tensor, alpha: Tensor, theta: Tensor, log_level:
     alpha
         Survival, broadcastable to ``x``.
     theta
-        Shape of the Gamma law within a state, ``(n_genes,)``.
+        Shape of the Gamma law within a state, ``(n_genes,)`` or ``(n_cells, n_genes)``.
     log_level
         Logarithm of :math:`\kappa`, ``(n_genes,)``: outliers expect :math:`\kappa \sqrt \mu`.
     log_odds

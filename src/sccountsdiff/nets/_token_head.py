@@ -57,6 +57,10 @@ class TokenHead(DispersedHead):
         """None: the law of small counts is learned count by count."""
         return None
 
+    def late_scaled_logs(self) -> list[nn.Parameter]:
+        """None, either."""
+        return []
+
     def scaled_logs(self) -> list[nn.Parameter]:
         """None, for the same reason."""
         return []

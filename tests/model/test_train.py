@@ -422,7 +422,7 @@ def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_
     adata = make_adata(0, 3000)
     CountsDiff.setup_anndata(adata, layer="counts", labels_key="cell_type")
     monkeypatch.setattr(CountsDiff, "_finish", ())
-    monkeypatch.setattr(MatchTotals, "SPREAD", 0.5)
+    monkeypatch.setattr(MatchTotals, "SPREADS", (0.5,))
     model = quick_train(CountsDiff(adata, n_hidden=8), 8, train_size=1.0)
     finish_again(MatchTotals(), model)
     denoiser = model.module.denoiser
@@ -439,7 +439,7 @@ def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_
     torch.testing.assert_close(change[:, 5], torch.tensor([0.0, 0.4, 0.0]), atol=0.15, rtol=0)
     assert change[:, [10, 15, 20]].abs().max() < 0.15
     torch.testing.assert_close({name: model.module.state_dict()[name] for name in network}, network)
-    monkeypatch.setattr(MatchTotals, "SPREAD", 0.001)  # offsets are expected where they were, not at 0
+    monkeypatch.setattr(MatchTotals, "SPREADS", (0.001,))  # offsets are expected where they were, not at 0
     before = {name: value.clone() for name, value in model.module.state_dict().items()}
     finish_again(MatchTotals(), model)
     torch.testing.assert_close(dict(model.module.state_dict()), before, atol=0.01 / FAST, rtol=0)
@@ -458,7 +458,7 @@ def test_totals_are_matched_in_all_cells_and_in_each_category(make_adata, quick_
 )
 def test_offsets_are_as_large_as_the_counts_can_tell(missing, expected, squares, before, after):
     sums = torch.tensor([missing, expected, squares]).reshape(3, 1, 1)
-    found = most_probable(sums, torch.tensor([[before]]), spread=0.05)
+    found = most_probable(sums, torch.tensor([[before]]), spreads=(0.05,))
     assert found.item() == pytest.approx(after, rel=1e-4, abs=1e-6)
 
 
@@ -467,7 +467,7 @@ def test_totals_of_perturbations_given_together_are_matched(make_adata, quick_tr
     adata.obs["drug"] = np.resize(["control", "A", "B", "A+B"], adata.n_obs)
     CountsDiff.setup_anndata(adata, layer="counts", perturbation_key="drug", control="control")
     monkeypatch.setattr(CountsDiff, "_finish", ())
-    monkeypatch.setattr(MatchTotals, "SPREAD", 0.5)
+    monkeypatch.setattr(MatchTotals, "SPREADS", (0.5,))
     model = quick_train(CountsDiff(adata, n_hidden=8), 8, train_size=1.0)
     finish_again(MatchTotals(), model)
     offsets = model.module.denoiser.offsets

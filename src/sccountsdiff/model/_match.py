@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import final
@@ -15,9 +16,13 @@ from torch import Tensor
 
 from sccountsdiff.conditioning import Condition, LevelTable
 from sccountsdiff.model._module import CountDiffusionModule
+from sccountsdiff.model._shrinkage import shrunken
 from sccountsdiff.nets import FAST, Denoiser
 from sccountsdiff.objective import Corrupted, UniformSurvival
 from sccountsdiff.process import Process
+
+#: Expected molecules below which a gene says nothing of a category.
+_LEAST = 1e-6
 
 
 @final
@@ -26,17 +31,18 @@ class MatchTotals(Callback):
 
     A network of finite size and training has not quite the mean of each gene in each cell type, and generated cells
     have it less, since a walk back goes on from what it has made. So cells are thinned once more, and offsets of the
-    logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved until sums of expected and of missing molecules agree. Given the sum S of what is missing beyond what is expected,
-    the sum E of what is expected and the sum V of the squared differences of the cells, all by category and gene, a
-    prior :math:`\mathrm{N}(0, s^2)` of the changes, and a variance that is :math:`\phi = V / E` times that of Poisson counts,
-    a change b becomes :math:`(S + b E) / (E + \phi / s^2)`. A gene of which few molecules were seen, or most of them in
-    few cells, is left as it was.
+    logits (:class:`~sccountsdiff.nets.GeneOffsets`) are moved until sums of expected and of missing molecules agree.
+    Given the sum S of what is missing beyond what is expected, the sum E of what is expected and the sum V of the squared
+    differences of the cells, all by category and gene, a change b is estimated as :math:`b + S / E` with variance
+    :math:`V / E^2`, and shrunk as far as the genes of the category tell: the network may have a large category nearly
+    right, and a few genes of a rare one wrong by far. A gene of which few molecules were seen, or most of them in few
+    cells, is left as it was.
     """
 
     #: Times that all tables are gone through, each after a pass over so many cells at most.
     ROUNDS, N_CELLS = 3, 25_600
-    #: Standard deviation s of a change that is expected beforehand.
-    SPREAD = 0.05
+    #: Standard deviations that changes may have beforehand.
+    SPREADS = (0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
 
     @torch.no_grad()
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -51,7 +57,7 @@ class MatchTotals(Callback):
         silent = trainer.progress_bar_callback is None or not trainer.is_global_zero
         for table, change in track(changes * self.ROUNDS, description="Matching totals", disable=silent):
             sums = self._sums(trainer, module, table, n_batches)
-            found = most_probable(sums, change, self.SPREAD)[table.n_kept :]
+            found = most_probable(sums, change, self.SPREADS)[table.n_kept :]
             table.weight[table.n_kept :] += (found - change[table.n_kept :]) / FAST
             change[table.n_kept :] = found
         module.train(was_training)
@@ -64,8 +70,8 @@ class MatchTotals(Callback):
         return trainer.strategy.reduce(tally.sums, reduce_op="sum")
 
 
-def most_probable(sums: Tensor, change: Tensor, spread: float) -> Tensor:
-    """Changes of offsets that are most probable given what was missing.
+def most_probable(sums: Tensor, change: Tensor, spreads: Sequence[float]) -> Tensor:
+    """Changes of offsets that what was missing makes probable, row by row.
 
     Parameters
     ----------
@@ -74,17 +80,20 @@ def most_probable(sums: Tensor, change: Tensor, spread: float) -> Tensor:
         difference, ``(3, n_rows, n_genes)``.
     change
         Changes under which it is expected, ``(n_rows, n_genes)``.
-    spread
-        Their standard deviation beforehand.
+    spreads
+        Standard deviations that they may have beforehand, the smallest first.
 
     Returns
     -------
     Changes, ``(n_rows, n_genes)``, at most 1 in size.
     """
-    surplus, expected, squares = sums
-    variance = torch.maximum(squares, expected)  # no gene varies less than Poisson counts
-    without = surplus + change * expected
-    return (without * expected / (expected.square() + variance / spread**2).clamp_min(1e-12)).clamp(-1, 1)
+    found = torch.zeros_like(change)
+    for row, before, (surplus, expected, squares) in zip(found, change, sums.unbind(1), strict=True):
+        genes = expected > _LEAST
+        estimate = before + surplus / expected
+        variance = torch.maximum(squares, expected) / expected.square()  # no gene varies less than Poisson counts
+        row[genes] = shrunken(estimate[genes], variance[genes], spreads)
+    return found.clamp(-1, 1)
 
 
 @final

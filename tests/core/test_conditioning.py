@@ -21,6 +21,8 @@ from sccountsdiff.process import GammaPoissonPosterior
 
 TYPE, DOSE, DRUG = CategoricalKey("type", 3), ContinuousKey("dose", 10.0, 5.0), EmbeddingKey("drug", 4)
 KEYS = (TYPE, DOSE, DRUG)
+#: UMI counts seen of six cells, which say all there is to say of them.
+MANY = torch.full((6,), 1e12)
 
 
 def condition(n=6):
@@ -38,7 +40,7 @@ def test_null_token_replaces_exactly_the_null_cells():
     given = condition()
     given["type"] = torch.tensor([0, -1, 2, 0, -1, 1])
     given["dose"][3] = math.nan
-    tokens = encoder(given, 6)
+    tokens = encoder(given, MANY)
     assert tokens.shape == (6, 3, 8)
     for key_number, null_cells in ((0, [1, 4]), (1, [3]), (2, [])):
         is_null = (tokens[:, key_number] == encoder.null_tokens[key_number]).all(-1)
@@ -49,25 +51,34 @@ def test_null_token_replaces_exactly_the_null_cells():
 def test_tokens_lie_between_null_and_value_as_far_as_they_are_trusted():
     encoder, given = ConditionEncoder(KEYS, 8), condition()
     given["type"][1] = -1
-    whole = encoder(given, 6)
+    whole = encoder(given, MANY)
     encoder.trust.copy_(torch.tensor([0.75, 1.0, 0.0]))
-    null, found = encoder.null_tokens.expand(6, -1, -1), encoder(given, 6)
+    null, found = encoder.null_tokens.expand(6, -1, -1), encoder(given, MANY)
     assert torch.allclose(found[:, 0], null[:, 0] + 0.75 * (whole - null)[:, 0], atol=1e-6)
     assert torch.equal(found[:, 1], whole[:, 1])
     assert torch.equal(found[:, 2], null[:, 2])
     assert torch.equal(found[1, 0], encoder.null_tokens[0])
 
 
+def test_a_condition_is_doubted_as_far_as_the_cell_itself_is_seen():
+    encoder, given = ConditionEncoder(KEYS, 8), condition()
+    whole, null = encoder(given, MANY)[:, 0], encoder.null_tokens[0]
+    encoder.trust[0], encoder.trust_unseen[0] = 0.6, 1.0
+    seen = torch.tensor([0.0, 30.0, 90.0, 1e12, 0.0, 30.0])
+    weight = torch.tensor([1.0, 0.8, 0.7, 0.6, 1.0, 0.8]).unsqueeze(-1)
+    torch.testing.assert_close(encoder(given, seen)[:, 0], null + weight * (whole - null))
+
+
 def test_gradients_of_null_cells_are_finite():
     encoder = ConditionEncoder(KEYS, 8)
-    encoder({key.name: key.null(4, torch.device("cpu")) for key in KEYS}, 4).sum().backward()
+    encoder({key.name: key.null(4, torch.device("cpu")) for key in KEYS}, MANY[:4]).sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in encoder.parameters() if p.grad is not None)
 
 
 @pytest.mark.parametrize("code", [3, -2])
 def test_a_code_outside_the_table_is_refused(code):
     with pytest.raises(ValueError, match=rf"Code {code} of condition 'type' lies outside 0..2"):
-        ConditionEncoder(KEYS, 8)({"type": torch.tensor([0, code])}, 2)
+        ConditionEncoder(KEYS, 8)({"type": torch.tensor([0, code])}, MANY[:2])
 
 
 def test_each_key_is_dropped_with_the_given_probability_and_the_library_size_never():

@@ -201,7 +201,7 @@ def test_codes_of_sets_are_their_members(members):
 def test_a_set_is_embedded_as_the_sum_of_its_members():
     encoder = ConditionEncoder([PAIR], 8)
     codes = torch.tensor([PAIR.encode({1}), PAIR.encode({3}), PAIR.encode({1, 3}), -1])
-    tokens = encoder({"perturbation": codes}, 4)[:, 0]
+    tokens = encoder({"perturbation": codes}, torch.ones(4))[:, 0]
     torch.testing.assert_close(tokens[2], tokens[0] + tokens[1])
     assert torch.equal(tokens[3], encoder.null_tokens[0])
 
@@ -209,7 +209,7 @@ def test_a_set_is_embedded_as_the_sum_of_its_members():
 def test_given_vectors_embed_levels_alike_that_are_alike():
     vectors = torch.tensor([[1.0, 0, 0], [0, 1.0, 0], [1.0, 0, 0]])
     key = CombinationKey("perturbation", 3, vectors)
-    tokens = ConditionEncoder([key], 8)({"perturbation": torch.tensor([1, 2, 3])}, 3)[:, 0]
+    tokens = ConditionEncoder([key], 8)({"perturbation": torch.tensor([1, 2, 3])}, torch.ones(3))[:, 0]
     torch.testing.assert_close(tokens[0], tokens[2])
     assert not torch.allclose(tokens[0], tokens[1])
 

@@ -57,6 +57,21 @@ def test_it_goes_as_far_as_held_out_cells_get_more_likely(model, quick_train, mo
     assert trust(model) == pytest.approx([max(best, 0.7)] * len(encoder.keys))
 
 
+@pytest.mark.parametrize(("unseen", "found"), [(1.0, 1.0), (0.86, 0.8), (0.7, 0.8)])
+def test_cells_of_which_nothing_is_seen_are_told_more_if_that_is_better(model, quick_train, monkeypatch, unseen, found):
+    encoder = model.module.denoiser.conditions
+
+    def bounds(*_):
+        far = (encoder.trust - 0.8).square() + 0.2 * (encoder.trust_unseen - unseen).square()
+        return 10 * far.sum().expand(5)
+
+    monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
+    monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
+    quick_train(model, 1)
+    assert trust(model) == pytest.approx([0.8] * len(encoder.keys))
+    assert encoder.trust_unseen.tolist() == pytest.approx([found] * len(encoder.keys))
+
+
 @pytest.mark.parametrize(("gain", "found"), [(0.04, 1.0), (0.06, 0.9)])
 def test_a_gain_that_is_not_worth_having_is_none(model, quick_train, monkeypatch, gain, found):
     encoder = model.module.denoiser.conditions
@@ -121,13 +136,13 @@ def test_bounds_are_computed_once_for_each_trust(model, quick_train, monkeypatch
     encoder, asked = model.module.denoiser.conditions, []
 
     def bounds(*_):
-        asked.append(tuple(encoder.trust.tolist()))
+        asked.append((*encoder.trust.tolist(), *encoder.trust_unseen.tolist()))
         return 10 * (encoder.trust - 0.9).square().sum().repeat(5)
 
     monkeypatch.setattr(_doubt, "held_out_bounds", bounds)
     monkeypatch.setattr(CountsDiff, "_finish", (DoubtConditions,))
     quick_train(model, 1)
-    assert len(asked) == len(set(asked)) == 1 + 2 * len(encoder.keys)
+    assert len(asked) == len(set(asked)) == 1 + 3 * len(encoder.keys)  # as it is, .9, .8, .9 of what is seen
 
 
 def test_some_of_many_held_out_cells_are_asked(model, quick_train, monkeypatch):
@@ -173,7 +188,18 @@ def test_it_is_kept_in_files_and_by_frozen_references(make_adata, quick_train, t
 
 def test_models_without_it_trust_all(model):
     state = model.module.state_dict()
-    without = {name: value for name, value in state.items() if not name.endswith("trust")}
-    model.module.denoiser.conditions.trust.fill_(0.5)
+    conditions = model.module.denoiser.conditions
+    without = {name: value for name, value in state.items() if "trust" not in name}
+    conditions.trust.fill_(0.5)
+    conditions.trust_unseen.fill_(0.5)
     model.module.load_state_dict(without)
-    assert set(trust(model)) == {1.0}
+    assert set(trust(model)) == set(conditions.trust_unseen.tolist()) == {1.0}
+
+
+def test_models_that_knew_one_trust_keep_it(model):
+    state = model.module.state_dict()
+    state["denoiser.conditions.trust"] = torch.full_like(state["denoiser.conditions.trust"], 0.8)
+    model.module.load_state_dict({name: value for name, value in state.items() if not name.endswith("_unseen")})
+    conditions = model.module.denoiser.conditions
+    assert torch.equal(conditions.trust_unseen, conditions.trust)
+    assert trust(model) == pytest.approx([0.8] * len(conditions.keys))

@@ -27,11 +27,16 @@ class ConditionEncoder(nn.Module):
     Attributes
     ----------
     trust
-        How far a token goes from the null of its key to what was learned of the value: 1 all the way, as in training.
-        ``(n_keys,)``.
+        How far a token goes from the null of its key to what was learned of the value, in a cell of which much is seen: 1
+        all the way, as in training. ``(n_keys,)``.
+    trust_unseen
+        The same in a cell of which nothing is seen yet. ``(n_keys,)``.
     """
 
     trust: Tensor
+    trust_unseen: Tensor
+    #: UMI counts at which trust is half-way between the two.
+    HALF_SEEN = 30.0
 
     def __init__(self, keys: Sequence[Key], width: int) -> None:
         super().__init__()
@@ -41,16 +46,20 @@ class ConditionEncoder(nn.Module):
         # Without keys there is nothing to learn; data-parallel training asks for a gradient of every parameter.
         self.null_tokens = nn.Parameter(torch.randn(len(self.keys), width) * 0.02, requires_grad=bool(self.keys))
         self.register_buffer("trust", torch.ones(len(self.keys)))
+        self.register_buffer("trust_unseen", torch.ones(len(self.keys)))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Files of models from before there was any doubt have none."""
-        state_dict.setdefault(f"{prefix}trust", torch.ones_like(self.trust))
+        """Files of models from before there was any doubt have none, later ones the same however much is seen."""
+        trust = state_dict.setdefault(f"{prefix}trust", torch.ones_like(self.trust))
+        state_dict.setdefault(f"{prefix}trust_unseen", trust)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, condition: Condition, n_cells: int) -> Tensor:
-        """Tokens ``(n_cells, n_keys, width)``."""
-        tokens = []
-        for key, encoder, null_token, trust in zip(self.keys, self.encoders, self.null_tokens, self.trust, strict=True):
+    def forward(self, condition: Condition, seen: Tensor) -> Tensor:
+        """Tokens ``(n_cells, n_keys, width)`` of cells of which so many UMI counts are seen, ``(n_cells,)``."""
+        n_cells, tokens = len(seen), []
+        weights = torch.lerp(self.trust_unseen, self.trust, (seen / (seen + self.HALF_SEEN)).unsqueeze(-1))
+        parts = zip(self.keys, self.encoders, self.null_tokens, weights.unbind(1), strict=True)
+        for key, encoder, null_token, weight in parts:
             value = condition.get(key.name)
             if value is None:
                 tokens.append(null_token.expand(n_cells, -1))
@@ -58,7 +67,9 @@ class ConditionEncoder(nn.Module):
             is_null = key.is_null(value)
             token = encoder(key.fill(value, is_null))
             null = null_token.to(token.dtype).expand_as(token)
-            tokens.append(torch.where(is_null.unsqueeze(-1), null, null.lerp(token, trust.to(token.dtype))))
+            tokens.append(
+                torch.where(is_null.unsqueeze(-1), null, null.lerp(token, weight.to(token.dtype).unsqueeze(-1)))
+            )
         return torch.stack(tokens, 1) if tokens else self.null_tokens.new_zeros(n_cells, 0, self.width)
 
     def tables(self) -> Iterator[tuple[str, LevelTable, Tensor]]:

@@ -114,7 +114,7 @@ class GeneMLP(HeadedDenoiser):
     def embed(self, x_t: Tensor, alpha: Tensor, condition: Condition) -> Tensor:
         """Features of the cells ``(n_cells, n_hidden)``: the last hidden layer, of which the logits are linear."""
         context = self.statistics(x_t, alpha, self.library.given(condition))
-        context = nn.functional.silu(context + self.conditions(condition, len(x_t)).sum(1))
+        context = nn.functional.silu(context + self.conditions(condition, x_t.sum(-1)).sum(1))
         h = self.input(x_t, alpha)
         for block in self.blocks:
             h = block(h, context)

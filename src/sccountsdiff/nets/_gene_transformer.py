@@ -133,7 +133,7 @@ class GeneTransformer(HeadedDenoiser):
         entries = torch.stack([torch.log1p(x_t), alpha.expand_as(x_t)], -1)
         genes = self.gene_embedding + self.entry_projection(entries)
         cell = self.statistics(x_t, alpha, self.library.given(condition)).unsqueeze(1)
-        h = torch.cat([cell, self.conditions(condition, len(x_t)), genes], 1)
+        h = torch.cat([cell, self.conditions(condition, x_t.sum(-1)), genes], 1)
         for block in self.blocks:
             if self.training and self.checkpoint_activations:
                 h = checkpoint(block, h, use_reentrant=False)

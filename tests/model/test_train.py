@@ -330,6 +330,29 @@ def test_a_refit_changes_the_laws_of_genes_and_nothing_else(model, quick_train):
     assert learned == {name: parameter.requires_grad for name, parameter in model.module.named_parameters()}
 
 
+@pytest.mark.parametrize("head", ["conjugate", "mixture"])
+def test_a_marker_varies_less_where_it_is_expected(quick_train, tmp_path, head):
+    """Seen now and then in most cells, and in all cells of one type in ten: these have it when they are generated."""
+    rng = np.random.default_rng(0)
+    marked = np.arange(1000) % 10 == 0
+    profile = np.where(marked[:, None], [[1.0, 6.0]], [[6.0, 1.0]]).repeat(20, 1)
+    rate = profile * rng.gamma(8, 1 / 8, profile.shape)
+    rate[:, 7] = np.where(marked, 20 * rng.gamma(20, 1 / 20, 1000), 0.5 * rng.gamma(0.1, 10, 1000))
+    adata = ad.AnnData(rng.poisson(rate).astype(np.float32), {"type": np.where(marked, "marked", "other")})
+    CountsDiff.setup_anndata(adata, labels_key="type")
+    scvi.settings.seed = 0
+    model = quick_train(CountsDiff(adata, head=head, n_hidden=16), 30, train_size=0.8)
+    assert model.module.denoiser.head.log_growth[7] > 0.3
+    model.save(tmp_path / "model")
+    loaded = CountsDiff.load(tmp_path / "model", adata=adata, accelerator="cpu")
+    found = [m.generate({"type": "marked"}, n_cells=400, seed=0).X[:, [7]].toarray() for m in (model, loaded)]
+    assert (found[0] < 5).mean() < 0.1
+    np.testing.assert_array_equal(*found)
+    log_theta = model.module.denoiser.head.scaled_log_theta
+    assert log_theta.requires_grad
+    assert not model.module.denoiser.head.scaled_log_growth.requires_grad, "the epochs of a training leave it as it is"
+
+
 @pytest.fixture(scope="module")
 def switched_cells() -> ad.AnnData:
     """Two cell types, and a gene that is off in two of five cells of either."""

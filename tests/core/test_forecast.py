@@ -173,6 +173,26 @@ def test_moved_mixed_poisson_counts_have_the_moved_law():
         assert chi_square_p(moved, st.nbinom(theta, theta / (theta + mu * factor))) > 1e-3
 
 
+def test_raised_genes_have_the_dispersion_of_their_new_mean():
+    """A gene that varies widely where it is low, and narrowly where it is high."""
+    n, mu, ratio = 20_000, 0.5, 20.0
+
+    def theta(mean):
+        return 0.5 * mean
+
+    generator = torch.Generator().manual_seed(0)
+    rate = torch.as_tensor(st.gamma(theta(mu), scale=1 / 0.5).rvs((n, 1), random_state=0)).float()
+    x_0 = torch.poisson(rate, generator=generator)
+    shape = theta(mu) + x_0
+    mean = shape / (theta(mu) / mu + 1)
+    fresh = GammaPoissonPosterior(mean, shape, torch.zeros(n, 1), lambda ratio: theta(mu * ratio) + x_0)
+    library = (x_0 + (ratio - 1) * mean).sum(-1)
+    moved = Transport(torch.zeros(1)).draw(x_0, fresh, library, generator)
+    assert moved.mean().item() == pytest.approx(mu * ratio, rel=0.03)
+    zeros = (moved == 0).float().mean().item()
+    assert zeros < 0.15 < st.nbinom(theta(mu), theta(mu) / (theta(mu) + mu * ratio)).pmf(0)
+
+
 def test_a_transport_reaches_its_profile_and_keeps_what_it_need_not_move():
     generator = torch.Generator().manual_seed(0)
     rate = torch.rand(2000, 20, generator=generator) * 20 + 1

@@ -210,6 +210,28 @@ def test_a_dispersion_grows_by_its_factor_with_every_tenfold(head):
     assert not torch.allclose(net(counts, alpha, condition).rate, before)
 
 
+@pytest.mark.parametrize("head", ["conjugate", "mixture"])
+def test_a_raised_posterior_has_the_dispersion_of_what_is_expected_then(head):
+    net = make(head=head)
+    net.vary_dispersions()
+    net.head.scaled_log_growth.data = torch.randn(N_GENES) / FAST
+    counts, condition = cells()
+    alpha, ratio = torch.rand(5, N_GENES), 4 * torch.rand(5, N_GENES) + 0.1
+    posterior = net(counts, alpha, condition)
+    raised = posterior.raised(ratio)
+    torch.testing.assert_close(raised.rate, posterior.rate * ratio)
+    theta = net.head.dispersion(net.expected(counts, alpha, condition) * ratio)
+    laws = raised.with_rate(3 * raised.rate), raised
+    for law in laws:
+        shape = law.shape if head == "conjugate" else law.states.shape
+        torch.testing.assert_close(shape, theta + counts)
+    if head == "mixture":
+        high = [law.states.means[1] / law.states.means[0] for law in (posterior, raised)]
+        torch.testing.assert_close(high[1], high[0] / ratio.sqrt())
+    same = posterior.raised(torch.ones(5, N_GENES))
+    torch.testing.assert_close(same.rate_variance, posterior.rate_variance)
+
+
 def test_files_tell_whether_dispersions_vary():
     net, other = make(head="mixture"), make(head="mixture")
     net.vary_dispersions()

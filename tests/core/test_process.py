@@ -43,7 +43,7 @@ RATES, OFTEN = torch.tensor([0.5, 5.5]), torch.tensor([0.9, 0.1])
 def with_outliers(rate, alpha):
     """Nine of ten at half the rate, the others at eleven times that; states are given at another scale."""
     states, weights = ((values.view(2, 1, 1) * torch.ones_like(rate)) for values in (3 * RATES, OFTEN))
-    return GammaMixturePosterior(rate, lambda: States(states, weights, torch.tensor(1.7)), alpha)
+    return GammaMixturePosterior(rate, lambda _: States(states, weights, torch.tensor(1.7)), alpha)
 
 
 class OutlierLaw:
@@ -86,6 +86,17 @@ POSTERIORS = [
     pytest.param(PoissonPosterior, lambda mean: st.poisson(mean), 0.25, id="poisson"),
     pytest.param(geometric_tokens, lambda mean: st.nbinom(1.0, 1 / (1 + mean)), 0.0, id="tokens"),
 ]
+
+
+@pytest.mark.parametrize(("maker", "law", "alpha"), POSTERIORS)
+def test_where_a_multiple_is_expected_the_relative_spread_stays(maker, law, alpha):
+    """Unless a law knows better."""
+    posterior = maker(torch.tensor([[0.5, 3.0, 8.0]]), torch.tensor([[alpha]]))
+    raised = posterior.raised(torch.tensor([[2.0, 1.0, 0.5]]))
+    torch.testing.assert_close(raised.rate, torch.tensor([[1.0, 3.0, 4.0]]), rtol=1e-3, atol=0)
+    relative = (law.rate_variance.sqrt() / law.rate for law in (posterior, raised))
+    if alpha:
+        torch.testing.assert_close(*relative, rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

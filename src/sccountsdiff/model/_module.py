@@ -167,8 +167,7 @@ class CountDiffusionModule(BaseModuleClass):
             return [posterior] * len(categories)
         own = self._expected(cells).clamp_min(1e-12)
         return [
-            posterior.with_rate(posterior.rate * self._expected(cells.told(codes)) / own) if codes else posterior
-            for codes in categories
+            posterior.raised(self._expected(cells.told(codes)) / own) if codes else posterior for codes in categories
         ]
 
     def _expected(self, cells: Cells) -> Tensor:

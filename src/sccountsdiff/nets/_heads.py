@@ -279,7 +279,8 @@ class ConjugateHead(DispersedHead):
         theta = self.dispersion(mu)
         shape = theta + x_t
         rate = mu * shape / torch.addcmul(theta, alpha, mu)
-        return GammaPoissonPosterior(self.sized.library.match(rate, x_t, alpha, given), shape, alpha)
+        rate = self.sized.library.match(rate, x_t, alpha, given)
+        return GammaPoissonPosterior(rate, shape, alpha, lambda ratio: self.dispersion(mu * ratio) + x_t)
 
 
 @HEADS.register("poisson")

@@ -82,9 +82,9 @@ class MixtureHead(DispersedHead):
         mu = self.expected(logits, x_t, alpha, given)
         rate = mixture_rate(mu, x_t, alpha, self.dispersion(mu), self.log_level, self.log_odds)
         rate = self.sized.library.match(rate, x_t, alpha, given)
-        return GammaMixturePosterior(rate, lambda: self.states(mu, x_t, alpha), alpha)
+        return GammaMixturePosterior(rate, lambda ratio: self.states(mu, x_t, alpha, ratio), alpha)
 
-    def states(self, mu: Tensor, x_t: Tensor, alpha: Tensor) -> States:
+    def states(self, mu: Tensor, x_t: Tensor, alpha: Tensor, ratio: Tensor | None = None) -> States:
         """The states that :func:`mixture_rate` averages over.
 
         Parameters
@@ -95,13 +95,19 @@ class MixtureHead(DispersedHead):
             Surviving UMI counts, ``(n_cells, n_genes)``.
         alpha
             Survival, broadcastable to ``x_t``.
+        ratio
+            Factors of what is expected once this was seen, ``(n_cells, n_genes)``: outliers and spread are those of the new
+            expectations.
 
         Returns
         -------
         Bulk and outliers; their means lack the factor ``theta + x_t``, which both have.
         """
-        theta, ratio = self.dispersion(mu), outlier_ratio(mu, self.log_level)
-        nu, shape = mu * ratio, theta + x_t
+        theta, above = self.dispersion(mu), outlier_ratio(mu, self.log_level)
+        nu, shape = mu * above, theta + x_t
         bulk, outlier = theta + alpha * mu, theta + alpha * nu
-        weight = (self.log_odds + x_t * ratio.log() + shape * (bulk / outlier).log()).sigmoid()
-        return States(torch.stack([mu / bulk, nu / outlier]), torch.stack([1 - weight, weight]), shape)
+        weight = (self.log_odds + x_t * above.log() + shape * (bulk / outlier).log()).sigmoid()
+        means = [mu / bulk, nu / outlier]
+        if ratio is not None:  # outliers of expectations that rise a hundredfold rise tenfold
+            means, shape = [means[0], means[1] * ratio.rsqrt()], self.dispersion(mu * ratio) + x_t
+        return States(torch.stack(means), torch.stack([1 - weight, weight]), shape)

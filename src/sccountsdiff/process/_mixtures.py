@@ -61,20 +61,25 @@ class GammaMixturePosterior(Posterior):
         Mean of the rate over all states, ``(n_cells, n_genes)``.
     states
         Gives the states when they are asked for: losses and walks look at the mean alone. Their means are scaled to
-        ``rate``.
+        ``rate``. It is called with the factors of what is expected, or None.
     alpha
         Survival, broadcastable to ``rate``.
+    ratio
+        These factors, ``(n_cells, n_genes)``; None if what is expected is what was.
     """
 
-    def __init__(self, rate: Tensor, states: Callable[[], States], alpha: Tensor) -> None:
+    def __init__(
+        self, rate: Tensor, states: Callable[[Tensor | None], States], alpha: Tensor, ratio: Tensor | None = None
+    ) -> None:
         self.rate = rate
         self.alpha = alpha
         self._give_states = states
+        self._ratio = ratio
 
     @cached_property
     def states(self) -> States:
         """The states, their means scaled to the rate."""
-        means, weights, shape = self._give_states()
+        means, weights, shape = self._give_states(self._ratio)
         return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights, shape)
 
     @property
@@ -107,13 +112,17 @@ class GammaMixturePosterior(Posterior):
 
     def with_rate(self, rate: Tensor) -> GammaMixturePosterior:
         """The same states, all of them scaled by one factor."""
-        return GammaMixturePosterior(rate, self._give_states, self.alpha)
+        return GammaMixturePosterior(rate, self._give_states, self.alpha, self._ratio)
+
+    def raised(self, ratio: Tensor) -> GammaMixturePosterior:
+        """The same states with other means, and the spread of such means in each."""
+        return GammaMixturePosterior(self.rate * ratio, self._give_states, self.alpha, ratio)
 
     def where(self, mask: Tensor, other: GammaMixturePosterior) -> GammaMixturePosterior:
         """Choose entry by entry."""
         return GammaMixturePosterior(
             torch.where(mask, self.rate, other.rate),
-            lambda: self.states.where(mask, other.states),
+            lambda _: self.states.where(mask, other.states),
             torch.where(mask, self.alpha, other.alpha),
         )
 

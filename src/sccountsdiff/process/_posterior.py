@@ -190,6 +190,19 @@ class Posterior(ABC):
             Mean of the rates, ``(n_cells, n_genes)``.
         """
 
+    def raised(self, ratio: Tensor) -> Self:
+        """The posterior of the same entries where so many times as much is expected.
+
+        By default the relative spread is kept. Laws that know how it depends on what is expected have that of what is
+        expected then.
+
+        Parameters
+        ----------
+        ratio
+            Positive factors of the rates, ``(n_cells, n_genes)``.
+        """
+        return self.with_rate(self.rate * ratio)
+
     @abstractmethod
     def where(self, mask: Tensor, other: Self) -> Self:
         """The same posterior where ``mask``, another one of its kind elsewhere.

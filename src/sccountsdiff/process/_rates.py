@@ -6,6 +6,7 @@ The *rate* :math:`r` of an entry is the expected count of a fresh, full measurem
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import final
 
 import torch
@@ -80,12 +81,17 @@ class GammaPoissonPosterior(Posterior):
         ``theta + x_t``.
     alpha
         Survival, broadcastable to ``rate``.
+    raised_shape
+        The shape where a multiple is expected, as a function of the factors; None if it is the same.
     """
 
-    def __init__(self, rate: Tensor, shape: Tensor, alpha: Tensor) -> None:
+    def __init__(
+        self, rate: Tensor, shape: Tensor, alpha: Tensor, raised_shape: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
         self.rate = rate
         self.shape = shape
         self.alpha = alpha
+        self._raised_shape = raised_shape
 
     @property
     def rate_variance(self) -> Tensor:
@@ -124,7 +130,12 @@ class GammaPoissonPosterior(Posterior):
 
     def with_rate(self, rate: Tensor) -> GammaPoissonPosterior:
         """Gamma posterior with another mean and the same shape."""
-        return GammaPoissonPosterior(rate, self.shape, self.alpha)
+        return GammaPoissonPosterior(rate, self.shape, self.alpha, self._raised_shape)
+
+    def raised(self, ratio: Tensor) -> GammaPoissonPosterior:
+        """Gamma posterior with another mean, and the shape of such means."""
+        shape = self.shape if self._raised_shape is None else self._raised_shape(ratio)
+        return GammaPoissonPosterior(self.rate * ratio, shape, self.alpha)
 
     def where(self, mask: Tensor, other: GammaPoissonPosterior) -> GammaPoissonPosterior:
         """Choose entry by entry."""

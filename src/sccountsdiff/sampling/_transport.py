@@ -42,7 +42,8 @@ class Transport:
     A change of rate is a change of survival: a gene whose rate falls is thinned to ``ratio``, and one whose rate rises
     goes on beyond survival 1. Its additional molecules are Poisson with mean ``(ratio - 1) * rate``, for a rate drawn
     from the posterior given the cell: if counts are mixed Poisson, so are the moved ones, with rates times ``ratio``
-    exactly. Genes keep their correlations, and a ratio of 1 keeps the very molecules.
+    exactly. Where the dispersion of a gene depends on what is expected of it, rates are drawn with that of what is expected
+    then. Genes keep their correlations, and a ratio of 1 keeps the very molecules.
 
     Parameters
     ----------
@@ -72,7 +73,7 @@ class Transport:
         """
         ratio = self.ratio(x_0, fresh, library)
         kept = Thinning().corrupt(x_0, ratio.clamp_max(1), generator)
-        return kept + fresh.draw(generator, (ratio - 1).clamp_min(0))
+        return kept + fresh.raised(ratio).draw(generator, (1 - 1 / ratio).clamp_min(0))
 
     def ratio(self, x_0: Tensor, fresh: Posterior, library: Tensor) -> Tensor:
         """Factor of each entry ``(n_cells, n_genes)``: that of its gene, scaled to the library size of its cell.

@@ -257,10 +257,10 @@ def test_the_same_cells_under_another_condition(screen):
 
 def test_cells_can_be_moved_to_a_given_profile(screen):
     wanted = pd.Series({"gene_0": 7.0, "gene_20": 4.0})
-    cells = screen.generate({"cell_type": "NK", "drug": "control"}, 100, profile=wanted, seed=0)
+    cells = screen.generate({"cell_type": "NK", "drug": "control"}, 500, profile=wanted, seed=0)
     mean = np.log1p(1e4 * cells.X.toarray() / cells.X.sum(1)).mean(0).A1
-    assert mean[0] == pytest.approx(7.0, abs=0.2)
-    assert mean[20] == pytest.approx(4.0, abs=0.4)
+    assert mean[0] == pytest.approx(7.0, abs=0.1)
+    assert mean[20] == pytest.approx(4.0, abs=0.3)  # 100 cells may be .4 away by chance
 
 
 def test_counterfactuals_go_to_a_layer(screen):

@@ -180,17 +180,26 @@ def test_raised_genes_have_the_dispersion_of_their_new_mean():
     def theta(mean):
         return 0.5 * mean
 
+    def raised(ratio):
+        power = ratio**-0.5
+        return ratio * (mean / mu) ** (power - 1), power**-2
+
     generator = torch.Generator().manual_seed(0)
     rate = torch.as_tensor(st.gamma(theta(mu), scale=1 / 0.5).rvs((n, 1), random_state=0)).float()
     x_0 = torch.poisson(rate, generator=generator)
     shape = theta(mu) + x_0
     mean = shape / (theta(mu) / mu + 1)
-    fresh = GammaPoissonPosterior(mean, shape, torch.zeros(n, 1), lambda ratio: theta(mu * ratio) + x_0)
-    library = (x_0 + (ratio - 1) * mean).sum(-1)
-    moved = Transport(torch.zeros(1)).draw(x_0, fresh, library, generator)
-    assert moved.mean().item() == pytest.approx(mu * ratio, rel=0.03)
-    zeros = (moved == 0).float().mean().item()
-    assert zeros < 0.15 < st.nbinom(theta(mu), theta(mu) / (theta(mu) + mu * ratio)).pmf(0)
+    fresh = GammaPoissonPosterior(mean, shape, torch.zeros(n, 1), raised)
+    # All cells by the same ratio: their library sizes are what it makes of them.
+    at_ratio = torch.full((n, 1), ratio)
+    library = (x_0 + (1 - 1 / at_ratio) * fresh.raised(at_ratio).rate).sum(-1)
+    moved = Transport(torch.full((1,), math.log(ratio))).draw(x_0, fresh, library, generator)
+    wanted = st.nbinom(theta(mu * ratio), theta(mu * ratio) / (theta(mu * ratio) + mu * ratio))
+    kept = st.nbinom(theta(mu), theta(mu) / (theta(mu) + mu * ratio))
+    assert moved.mean().item() == pytest.approx(mu * ratio, rel=0.25)
+    relative = (moved.std() / moved.mean()).item()
+    assert relative == pytest.approx(wanted.std() / wanted.mean(), rel=0.25)
+    assert relative < 0.4 * kept.std() / kept.mean()
 
 
 def test_a_transport_reaches_its_profile_and_keeps_what_it_need_not_move():

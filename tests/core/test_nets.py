@@ -217,19 +217,26 @@ def test_a_raised_posterior_has_the_dispersion_of_what_is_expected_then(head):
     net.head.scaled_log_growth.data = torch.randn(N_GENES) / FAST
     counts, condition = cells()
     alpha, ratio = torch.rand(5, N_GENES), 4 * torch.rand(5, N_GENES) + 0.1
-    posterior = net(counts, alpha, condition)
-    raised = posterior.raised(ratio)
-    torch.testing.assert_close(raised.rate, posterior.rate * ratio)
-    theta = net.head.dispersion(net.expected(counts, alpha, condition) * ratio)
-    laws = raised.with_rate(3 * raised.rate), raised
-    for law in laws:
-        shape = law.shape if head == "conjugate" else law.states.shape
-        torch.testing.assert_close(shape, theta + counts)
-    if head == "mixture":
-        high = [law.states.means[1] / law.states.means[0] for law in (posterior, raised)]
-        torch.testing.assert_close(high[1], high[0] / ratio.sqrt())
+    posterior, nothing = net(counts, alpha, condition), torch.zeros(5, N_GENES)
     same = posterior.raised(torch.ones(5, N_GENES))
+    torch.testing.assert_close(same.rate, posterior.rate)
     torch.testing.assert_close(same.rate_variance, posterior.rate_variance)
+    # Of a cell of which nothing is seen, all that is known is what is expected of it.
+    unseen = {name: value for name, value in condition.items() if name != LIBRARY_SIZE}
+    before = net(nothing, nothing, unseen)
+    theta = [net.head.dispersion(net.expected(nothing, nothing, unseen) * factor) for factor in (1, ratio)]
+    laws = [law.shape if head == "conjugate" else law.states.shape for law in (before, before.raised(ratio))]
+    torch.testing.assert_close(laws, theta)
+    if head == "conjugate":
+        torch.testing.assert_close(before.raised(ratio).rate, before.rate * ratio)
+        found = (net(counts, alpha, unseen), net(counts, alpha, unseen).raised(ratio))
+        mu = net.expected(counts, alpha, unseen)
+        power = (net.head.dispersion(mu) / net.head.dispersion(mu * ratio)).sqrt()
+        torch.testing.assert_close(found[1].rate / (mu * ratio), (found[0].rate / mu) ** power)
+        torch.testing.assert_close(found[1].shape, found[0].shape / power**2)
+    else:
+        high = [law.states.means[1] for law in (before, before.raised(ratio))]
+        torch.testing.assert_close(high[1], high[0] * ratio.sqrt())
 
 
 def test_files_tell_whether_dispersions_vary():

@@ -43,7 +43,9 @@ RATES, OFTEN = torch.tensor([0.5, 5.5]), torch.tensor([0.9, 0.1])
 def with_outliers(rate, alpha):
     """Nine of ten at half the rate, the others at eleven times that; states are given at another scale."""
     states, weights = ((values.view(2, 1, 1) * torch.ones_like(rate)) for values in (3 * RATES, OFTEN))
-    return GammaMixturePosterior(rate, lambda _: States(states, weights, torch.tensor(1.7)), alpha)
+    return GammaMixturePosterior(
+        rate, lambda ratio: States(states if ratio is None else states * ratio, weights, torch.tensor(1.7)), alpha
+    )
 
 
 class OutlierLaw:

@@ -280,7 +280,13 @@ class ConjugateHead(DispersedHead):
         shape = theta + x_t
         rate = mu * shape / torch.addcmul(theta, alpha, mu)
         rate = self.sized.library.match(rate, x_t, alpha, given)
-        return GammaPoissonPosterior(rate, shape, alpha, lambda ratio: self.dispersion(mu * ratio) + x_t)
+        return GammaPoissonPosterior(rate, shape, alpha, lambda ratio: self._raised(ratio, mu, x_t, alpha))
+
+    def _raised(self, ratio: Tensor, mu: Tensor, x_t: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors of a rate and of its shape where a multiple is expected."""
+        theta = self.dispersion(mu)
+        power = (theta / self.dispersion(mu * ratio)).sqrt()
+        return ratio * ((theta + x_t) / torch.addcmul(theta, alpha, mu)) ** (power - 1), power**-2
 
 
 @HEADS.register("poisson")

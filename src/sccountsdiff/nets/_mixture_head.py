@@ -12,7 +12,7 @@ from sccountsdiff.nets._gene_laws import GeneLaws
 from sccountsdiff.nets._heads import FAST, HEADS, DispersedHead
 from sccountsdiff.nets._library import GivenTotals, Library
 from sccountsdiff.nets._mixture_rate import mixture_rate, outlier_ratio
-from sccountsdiff.process import GammaMixturePosterior, States
+from sccountsdiff.process import MIN_RATE, GammaMixturePosterior, States
 
 #: Where the outlier state starts: ten times the rate of the bulk in a cell that expresses the gene as on average, odds of 2 %.
 _FACTOR, _ODDS = 10.0, 0.02
@@ -96,8 +96,8 @@ class MixtureHead(DispersedHead):
         alpha
             Survival, broadcastable to ``x_t``.
         ratio
-            Factors of what is expected once this was seen, ``(n_cells, n_genes)``: outliers and spread are those of the new
-            expectations.
+            Factors of what is expected once this was seen, ``(n_cells, n_genes)``, by which outliers and spread change
+            (:meth:`~sccountsdiff.process.Posterior.raised`).
 
         Returns
         -------
@@ -107,7 +107,10 @@ class MixtureHead(DispersedHead):
         nu, shape = mu * above, theta + x_t
         bulk, outlier = theta + alpha * mu, theta + alpha * nu
         weight = (self.log_odds + x_t * above.log() + shape * (bulk / outlier).log()).sigmoid()
-        means = [mu / bulk, nu / outlier]
-        if ratio is not None:  # outliers of expectations that rise a hundredfold rise tenfold
-            means, shape = [means[0], means[1] * ratio.rsqrt()], self.dispersion(mu * ratio) + x_t
-        return States(torch.stack(means), torch.stack([1 - weight, weight]), shape)
+        means, weights = torch.stack([mu / bulk, nu / outlier]), torch.stack([1 - weight, weight])
+        if ratio is None:
+            return States(means, weights, shape)
+        power = (theta / self.dispersion(mu * ratio)).sqrt()
+        expected = torch.stack([mu, nu])  # outliers of expectations that rise a hundredfold rise tenfold
+        risen = expected * torch.stack([ratio, ratio.sqrt()]) * (shape * means / expected.clamp_min(MIN_RATE)) ** power
+        return States(risen / shape, weights, shape / power**2)

@@ -61,25 +61,20 @@ class GammaMixturePosterior(Posterior):
         Mean of the rate over all states, ``(n_cells, n_genes)``.
     states
         Gives the states when they are asked for: losses and walks look at the mean alone. Their means are scaled to
-        ``rate``. It is called with the factors of what is expected, or None.
+        ``rate``. It is called with None, or with factors by which another number of molecules is expected.
     alpha
         Survival, broadcastable to ``rate``.
-    ratio
-        These factors, ``(n_cells, n_genes)``; None if what is expected is what was.
     """
 
-    def __init__(
-        self, rate: Tensor, states: Callable[[Tensor | None], States], alpha: Tensor, ratio: Tensor | None = None
-    ) -> None:
+    def __init__(self, rate: Tensor, states: Callable[[Tensor | None], States], alpha: Tensor) -> None:
         self.rate = rate
         self.alpha = alpha
         self._give_states = states
-        self._ratio = ratio
 
     @cached_property
     def states(self) -> States:
         """The states, their means scaled to the rate."""
-        means, weights, shape = self._give_states(self._ratio)
+        means, weights, shape = self._give_states(None)
         return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights, shape)
 
     @property
@@ -112,11 +107,13 @@ class GammaMixturePosterior(Posterior):
 
     def with_rate(self, rate: Tensor) -> GammaMixturePosterior:
         """The same states, all of them scaled by one factor."""
-        return GammaMixturePosterior(rate, self._give_states, self.alpha, self._ratio)
+        return GammaMixturePosterior(rate, self._give_states, self.alpha)
 
     def raised(self, ratio: Tensor) -> GammaMixturePosterior:
-        """The same states with other means, and the spread of such means in each."""
-        return GammaMixturePosterior(self.rate * ratio, self._give_states, self.alpha, ratio)
+        """The same states, with means and spread of what is expected then."""
+        now, then = self._give_states(None), self._give_states(ratio)
+        rate = self.rate * (then.weights * then.means).sum(0) / (now.weights * now.means).sum(0).clamp_min(MIN_RATE)
+        return GammaMixturePosterior(rate, lambda _: then, self.alpha)
 
     def where(self, mask: Tensor, other: GammaMixturePosterior) -> GammaMixturePosterior:
         """Choose entry by entry."""

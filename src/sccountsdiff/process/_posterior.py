@@ -191,15 +191,16 @@ class Posterior(ABC):
         """
 
     def raised(self, ratio: Tensor) -> Self:
-        """The posterior of the same entries where so many times as much is expected.
+        r"""The posterior of the same entries where so many times as much is expected.
 
-        By default the relative spread is kept. Laws that know how it depends on what is expected have that of what is
-        expected then.
+        By default rates are multiplied, and the relative spread is kept. Laws that know how the dispersion :math:`\theta`
+        depends on what is expected have that of what is expected then, :math:`\theta'`: how far a rate is from what is
+        expected, and how sure that is, changes by the power :math:`\sqrt{\theta / \theta'}`, the ratio of the widths.
 
         Parameters
         ----------
         ratio
-            Positive factors of the rates, ``(n_cells, n_genes)``.
+            Positive factors of what is expected, ``(n_cells, n_genes)``.
         """
         return self.with_rate(self.rate * ratio)
 

@@ -81,17 +81,22 @@ class GammaPoissonPosterior(Posterior):
         ``theta + x_t``.
     alpha
         Survival, broadcastable to ``rate``.
-    raised_shape
-        The shape where a multiple is expected, as a function of the factors; None if it is the same.
+    raised
+        Factors of the rate and of its shape where a multiple is expected, as a function of that; None if the rate is
+        multiplied and the shape the same.
     """
 
     def __init__(
-        self, rate: Tensor, shape: Tensor, alpha: Tensor, raised_shape: Callable[[Tensor], Tensor] | None = None
+        self,
+        rate: Tensor,
+        shape: Tensor,
+        alpha: Tensor,
+        raised: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None,
     ) -> None:
         self.rate = rate
         self.shape = shape
         self.alpha = alpha
-        self._raised_shape = raised_shape
+        self._raised = raised
 
     @property
     def rate_variance(self) -> Tensor:
@@ -130,12 +135,12 @@ class GammaPoissonPosterior(Posterior):
 
     def with_rate(self, rate: Tensor) -> GammaPoissonPosterior:
         """Gamma posterior with another mean and the same shape."""
-        return GammaPoissonPosterior(rate, self.shape, self.alpha, self._raised_shape)
+        return GammaPoissonPosterior(rate, self.shape, self.alpha, self._raised)
 
     def raised(self, ratio: Tensor) -> GammaPoissonPosterior:
-        """Gamma posterior with another mean, and the shape of such means."""
-        shape = self.shape if self._raised_shape is None else self._raised_shape(ratio)
-        return GammaPoissonPosterior(self.rate * ratio, shape, self.alpha)
+        """Gamma posterior with another mean, and the shape of what is expected then."""
+        of_rate, of_shape = (ratio, torch.ones_like(ratio)) if self._raised is None else self._raised(ratio)
+        return GammaPoissonPosterior(self.rate * of_rate, self.shape * of_shape, self.alpha)
 
     def where(self, mask: Tensor, other: GammaPoissonPosterior) -> GammaPoissonPosterior:
         """Choose entry by entry."""

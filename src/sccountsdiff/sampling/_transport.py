@@ -42,8 +42,8 @@ class Transport:
     A change of rate is a change of survival: a gene whose rate falls is thinned to ``ratio``, and one whose rate rises
     goes on beyond survival 1. Its additional molecules are Poisson with mean ``(ratio - 1) * rate``, for a rate drawn
     from the posterior given the cell: if counts are mixed Poisson, so are the moved ones, with rates times ``ratio``
-    exactly. Where the dispersion of a gene depends on what is expected of it, rates are drawn with that of what is expected
-    then. Genes keep their correlations, and a ratio of 1 keeps the very molecules.
+    exactly. Where the dispersion of a gene depends on what is expected of it, rates are those of
+    :meth:`~sccountsdiff.process.Posterior.raised`. Genes keep their correlations, and a ratio of 1 keeps the very molecules.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Transport:
         """
         ratio = self.ratio(x_0, fresh, library)
         kept = Thinning().corrupt(x_0, ratio.clamp_max(1), generator)
-        return kept + fresh.raised(ratio).draw(generator, (1 - 1 / ratio).clamp_min(0))
+        return kept + fresh.raised(ratio).draw(generator, _born(ratio))
 
     def ratio(self, x_0: Tensor, fresh: Posterior, library: Tensor) -> Tensor:
         """Factor of each entry ``(n_cells, n_genes)``: that of its gene, scaled to the library size of its cell.
@@ -88,15 +88,21 @@ class Transport:
         Positive factors.
         """
         ratio = self.log_ratio.exp().expand_as(x_0)
+        per_ratio = fresh.raised(ratio).rate / ratio
         for _ in range(_SCALINGS):
-            total = _expected(ratio, x_0, fresh.rate).sum(-1)
+            total = _expected(ratio, x_0, ratio * per_ratio).sum(-1)
             ratio = ratio * (library / total.clamp_min(_SMALLEST))[:, None]
         return ratio
 
 
-def _expected(ratio: Tensor, x_0: Tensor, rate: Tensor) -> Tensor:
-    """Expected counts after a transport: what is kept, and what is born."""
-    return ratio.clamp_max(1) * x_0 + (ratio - 1).clamp_min(0) * rate
+def _born(ratio: Tensor) -> Tensor:
+    """Part of the raised rate by which it exceeds what there was."""
+    return (1 - 1 / ratio).clamp_min(0)
+
+
+def _expected(ratio: Tensor, x_0: Tensor, raised: Tensor) -> Tensor:
+    """Expected counts after a transport to raised rates: what is kept, and what is born."""
+    return ratio.clamp_max(1) * x_0 + _born(ratio) * raised
 
 
 def fit_transport(
@@ -104,7 +110,8 @@ def fit_transport(
     fresh: Posterior,
     library: Tensor,
     profile: Tensor,
-    n_rounds: int = 8,
+    n_rounds: int = 7,
+    n_averaged: int = 7,
     generator: torch.Generator | None = None,
 ) -> Transport:
     """Find the ratios that move cells to a mean profile, by moving them and correcting what is left.
@@ -116,7 +123,10 @@ def fit_transport(
     profile
         Wanted mean of log1p(CP10k), ``(n_genes,)``; NaN for genes that may go where they like.
     n_rounds
-        Number of corrections.
+        Number of whole corrections.
+    n_averaged
+        Number of ever smaller ones after these, by one half, one third and so on of what is lacking: each draw has noise, of
+        which a whole correction makes up for the last one.
     generator
         Source of randomness, on the device of the counts; the global one if None.
 
@@ -126,14 +136,16 @@ def fit_transport(
     """
     smallest = _SMALLEST / _TARGET_TOTAL * library.mean()
     transport = Transport(torch.zeros_like(profile))
-    for _ in range(n_rounds):
+    for part in [1.0] * n_rounds + [1 / (n + 2) for n in range(n_averaged)]:
         ratio = transport.ratio(x_0, fresh, library)
-        expected = _expected(ratio, x_0, fresh.rate)
+        raised = fresh.raised(ratio).rate
+        expected = _expected(ratio, x_0, raised)
         moved = transport.draw(x_0, fresh, library, generator)
         lacking = (profile - log1p_cp10k(moved).mean(0)).nan_to_num(0.0)
-        step = (lacking / _slope(moved, ratio * fresh.rate)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        step = (part * lacking / _slope(moved, raised)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         mean = expected.mean(0).clamp_min(smallest)
-        change = _log_ratio(mean * step.exp(), x_0, fresh.rate) - _log_ratio(mean, x_0, fresh.rate)
+        fresh_mean = (raised / ratio).mean(0)
+        change = _log_ratio(mean * step.exp(), x_0, fresh_mean) - _log_ratio(mean, x_0, fresh_mean)
         transport = Transport(transport.log_ratio + change)
     return transport
 
@@ -150,6 +162,6 @@ def _slope(moved: Tensor, rate: Tensor) -> Tensor:
 
 def _log_ratio(mean: Tensor, x_0: Tensor, rate: Tensor) -> Tensor:
     """Logarithm of the ratio that gives each gene a mean count: what is kept is linear in it, and so are births."""
-    seen, fresh = x_0.mean(0), rate.mean(0).clamp_min(MIN_RATE)
+    seen, fresh = x_0.mean(0), rate.clamp_min(MIN_RATE)
     ratio = torch.where(mean <= seen, mean / seen.clamp_min(MIN_RATE), 1 + (mean - seen) / fresh)
     return ratio.clamp_min(MIN_RATE).log()

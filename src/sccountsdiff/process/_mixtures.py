@@ -72,9 +72,14 @@ class GammaMixturePosterior(Posterior):
         self._give_states = states
 
     @cached_property
+    def _given(self) -> States:
+        """The states at the scale at which they are given."""
+        return self._give_states(None)
+
+    @cached_property
     def states(self) -> States:
         """The states, their means scaled to the rate."""
-        means, weights, shape = self._give_states(None)
+        means, weights, shape = self._given
         return States(means * (self.rate / (weights * means).sum(0).clamp_min(MIN_RATE)), weights, shape)
 
     @property
@@ -111,7 +116,7 @@ class GammaMixturePosterior(Posterior):
 
     def raised(self, ratio: Tensor) -> GammaMixturePosterior:
         """The same states, with means and spread of what is expected then."""
-        now, then = self._give_states(None), self._give_states(ratio)
+        now, then = self._given, self._give_states(ratio)
         rate = self.rate * (then.weights * then.means).sum(0) / (now.weights * now.means).sum(0).clamp_min(MIN_RATE)
         return GammaMixturePosterior(rate, lambda _: then, self.alpha)
 

@@ -72,8 +72,7 @@ class Transport:
         UMI counts ``(n_cells, n_genes)``, integer-valued floats.
         """
         ratio = self.ratio(x_0, fresh, library)
-        kept = Thinning().corrupt(x_0, ratio.clamp_max(1), generator)
-        return kept + fresh.raised(ratio).draw(generator, _born(ratio))
+        return _moved(x_0, ratio, fresh.raised(ratio), generator)
 
     def ratio(self, x_0: Tensor, fresh: Posterior, library: Tensor) -> Tensor:
         """Factor of each entry ``(n_cells, n_genes)``: that of its gene, scaled to the library size of its cell.
@@ -93,6 +92,11 @@ class Transport:
             total = _expected(ratio, x_0, ratio * per_ratio).sum(-1)
             ratio = ratio * (library / total.clamp_min(_SMALLEST))[:, None]
         return ratio
+
+
+def _moved(x_0: Tensor, ratio: Tensor, raised: Posterior, generator: torch.Generator | None) -> Tensor:
+    """Counts of which a part is kept, and those that are born of raised rates."""
+    return Thinning().corrupt(x_0, ratio.clamp_max(1), generator) + raised.draw(generator, _born(ratio))
 
 
 def _born(ratio: Tensor) -> Tensor:
@@ -138,13 +142,13 @@ def fit_transport(
     transport = Transport(torch.zeros_like(profile))
     for part in [1.0] * n_rounds + [1 / (n + 2) for n in range(n_averaged)]:
         ratio = transport.ratio(x_0, fresh, library)
-        raised = fresh.raised(ratio).rate
-        expected = _expected(ratio, x_0, raised)
-        moved = transport.draw(x_0, fresh, library, generator)
+        raised = fresh.raised(ratio)
+        expected = _expected(ratio, x_0, raised.rate)
+        moved = _moved(x_0, ratio, raised, generator)
         lacking = (profile - log1p_cp10k(moved).mean(0)).nan_to_num(0.0)
-        step = (part * lacking / _slope(moved, raised)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
+        step = (part * lacking / _slope(moved, raised.rate)).clamp(-_LARGEST_STEP, _LARGEST_STEP)
         mean = expected.mean(0).clamp_min(smallest)
-        fresh_mean = (raised / ratio).mean(0)
+        fresh_mean = (raised.rate / ratio).mean(0)
         change = _log_ratio(mean * step.exp(), x_0, fresh_mean) - _log_ratio(mean, x_0, fresh_mean)
         transport = Transport(transport.log_ratio + change)
     return transport

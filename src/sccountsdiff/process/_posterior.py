@@ -201,6 +201,10 @@ class Posterior(ABC):
         ----------
         ratio
             Positive factors of what is expected, ``(n_cells, n_genes)``.
+
+        Returns
+        -------
+        A posterior of the same kind and survival.
         """
         return self.with_rate(self.rate * ratio)
 

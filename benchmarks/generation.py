@@ -11,7 +11,7 @@ data set and seed (median squared distance between training cells):
   log1p(CP10k) itself, and on 30 principal components fitted to as many held-out as generated cells (components fitted to
   one side tell the sides apart by the noise they follow: with those of the training cells even these score .83 and more);
   there are several times as many generated as held-out cells, and the mean is taken over up to four disjoint parts of
-  them (up to 2026-11-30 one part, whose score varies by .03 from one draw to another);
+  them (up to 2026-11-30 one part, whose score varies more from one draw to another);
 - ``gene_correlation_agreement`` of the 100 most abundant genes with held-out cells;
 - library sizes and zeros against all real cells;
 - ``nearest_neighbor_ratio``: distance to the nearest training cell over that of held-out cells; far below 1 is copying.

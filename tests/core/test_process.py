@@ -101,6 +101,16 @@ def test_where_a_multiple_is_expected_the_relative_spread_stays(maker, law, alph
         torch.testing.assert_close(*relative, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize(("maker", "law", "alpha"), POSTERIORS)
+def test_what_was_raised_or_chosen_can_be_raised(maker, law, alpha):
+    posterior, other = (maker(torch.full((1, 2), rate), torch.tensor([[alpha]])) for rate in (4.0, 1.0))
+    ratio = torch.tensor([[2.0, 0.5]])
+    twice = posterior.raised(ratio).raised(ratio)
+    torch.testing.assert_close(twice.rate, posterior.rate * ratio**2, rtol=1e-3, atol=0)
+    chosen = posterior.where(torch.tensor([[True, False]]), other).raised(ratio)
+    torch.testing.assert_close(chosen.rate, torch.tensor([[8.0, 0.5]]), rtol=1e-3, atol=0)
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_fall_from_one_to_zero_and_know_their_derivative(name):
     schedule = SCHEDULES[name]()

@@ -23,7 +23,7 @@ class DoubtConditions(Callback):
     cells that were held out, on the same thinned counts each time. It stays at 1 unless the gain exceeds its own
     standard error and is worth having: cells that are less typical than they should be are the greater harm. A cell of
     which nothing is seen yet has the same factor, or 1 if the bound prefers that: there the condition is all there is
-    to go by, and a walk that doubts it makes some cells of another kind.
+    to go by.
     """
 
     #: Trust that is tried after 1, one after the other, while cells become more likely; not below the last of them.

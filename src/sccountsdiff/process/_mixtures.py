@@ -31,6 +31,20 @@ class States(NamedTuple):
     weights: Tensor
     shape: Tensor
 
+    def multiplied(self, ratio: Tensor | None) -> States:
+        """The same spread around a multiple of the means.
+
+        Parameters
+        ----------
+        ratio
+            Factors ``(n_cells, n_genes)``; None is 1.
+
+        Returns
+        -------
+        Means times the factors, weights and shape.
+        """
+        return self if ratio is None else self._replace(means=self.means * ratio)
+
     def where(self, mask: Tensor, other: States) -> States:
         """Choose entry by entry.
 
@@ -118,15 +132,19 @@ class GammaMixturePosterior(Posterior):
         """The same states, with means and spread of what is expected then."""
         now, then = self._given, self._give_states(ratio)
         rate = self.rate * (then.weights * then.means).sum(0) / (now.weights * now.means).sum(0).clamp_min(MIN_RATE)
-        return GammaMixturePosterior(rate, lambda _: then, self.alpha)
+        return GammaMixturePosterior(rate, then.multiplied, self.alpha)
 
     def where(self, mask: Tensor, other: GammaMixturePosterior) -> GammaMixturePosterior:
         """Choose entry by entry."""
         return GammaMixturePosterior(
             torch.where(mask, self.rate, other.rate),
-            lambda _: self.states.where(mask, other.states),
+            lambda ratio: self._at(ratio).where(mask, other._at(ratio)),
             torch.where(mask, self.alpha, other.alpha),
         )
+
+    def _at(self, ratio: Tensor | None) -> States:
+        """The states, their means scaled to the rate, where a multiple is expected."""
+        return self.states if ratio is None else self.raised(ratio).states
 
     def _laws(self) -> list[GammaPoissonPosterior]:
         """The law of each state."""
